@@ -1,0 +1,60 @@
+#pragma once
+
+// Reads the header of a GGUF file, version 2 or 3 (https://github.com/ggml-org/ggml, docs/gguf.md):
+// metadata and tensor table, bounded before anything is allocated. The tensors' block formats are
+// decoded in worker/weights/gguf_tensors.
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace krait {
+
+// A metadata value. Integers of every width are widened to int64 or uint64; arrays are homogeneous.
+using GgufValue = std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<bool>,
+                               std::vector<int64_t>, std::vector<uint64_t>, std::vector<double>,
+                               std::vector<std::string>>;
+
+struct GgufTensorInfo {
+  std::string name;
+  uint32_t type = 0;           // ggml_type: 0 F32, 1 F16, 2 Q4_0, 3 Q4_1, 8 Q8_0, 30 BF16, ...
+  std::vector<int64_t> shape;  // as stored: fastest dimension first, so a matrix is {k, n}
+  uint64_t offset = 0;         // of the first byte, from the start of the file
+  uint64_t num_bytes = 0;
+};
+
+class GgufHeader {
+ public:
+  // Reads and checks `path`. INVALID_ARGUMENT names the file and the reason (and tensor or key);
+  // NOT_FOUND if it cannot be opened. After success every tensor lies inside the file, aligned, and
+  // no two overlap.
+  static absl::StatusOr<GgufHeader> Read(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
+  const std::vector<GgufTensorInfo>& tensors() const { return tensors_; }
+
+  // The value of `key` if it is present and of the asked kind; INVALID_ARGUMENT names file and key.
+  absl::StatusOr<int64_t> GetInt(std::string_view key) const;
+  absl::StatusOr<double> GetFloat(std::string_view key) const;
+  absl::StatusOr<std::string> GetString(std::string_view key) const;
+  absl::StatusOr<bool> GetBool(std::string_view key) const;
+  bool Has(std::string_view key) const { return metadata_.find(key) != metadata_.end(); }
+  // Null if absent or of another kind.
+  const std::vector<std::string>* FindStrings(std::string_view key) const;
+  // Widened copy of an integer or float array; empty if absent.
+  std::vector<int64_t> GetInts(std::string_view key) const;
+  std::vector<double> GetFloats(std::string_view key) const;
+
+ private:
+  std::string path_;
+  std::map<std::string, GgufValue, std::less<>> metadata_;
+  std::vector<GgufTensorInfo> tensors_;
+};
+
+}  // namespace krait

@@ -1,0 +1,48 @@
+#pragma once
+
+// What a model folder says about its tokenizer, as plain data: both binaries need it (the coordinator
+// to tokenize, the worker for end-of-sequence ids and to compare digests with its draft).
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/token.h"
+
+namespace krait {
+
+enum class TokenKind : uint8_t {
+  kNormal,
+  kControl,      // special: never produced from user text, skipped when decoding for display
+  kUserDefined,  // an added token that is matched as a whole in text
+  kByte,         // SentencePiece byte fallback
+  kUnused,
+};
+
+struct Vocabulary {
+  // Byte-level BPE pieces in the printable alphabet of GPT-2, indexed by id.
+  std::vector<std::string> pieces;
+  std::vector<TokenKind> kinds;      // same length
+  std::vector<std::string> merges;   // "left right", by rank
+  std::string model;                 // "gpt2": byte-level BPE
+  std::string pre_tokenizer;         // the published name of the splitting rule, e.g. "smollm"
+  std::string chat_template;         // Jinja source, empty if the folder has none
+  std::optional<TokenId> bos_id;
+  std::vector<TokenId> eos_ids;      // every id that ends a generation; first is the main one
+  std::optional<TokenId> pad_id;
+  bool add_bos = false;              // prefix raw prompts with bos_id
+  std::string source;                // the file it came from, for messages
+
+  // From a GGUF file's metadata, or from a Hugging Face folder's tokenizer.json,
+  // tokenizer_config.json, generation_config.json and config.json. `path` is a .gguf file or a folder
+  // that holds exactly one .gguf file or a tokenizer.json. INVALID_ARGUMENT names file and field.
+  static absl::StatusOr<Vocabulary> Load(const std::string& path);
+
+  // SHA-256 in hex over ids, pieces, kinds, merges and the splitting rule, in one canonical form: a
+  // GGUF file and the folder that `krait convert` makes of it have the same digest.
+  std::string Digest() const;
+};
+
+}  // namespace krait
