@@ -6,8 +6,8 @@
 
 namespace krait {
 
-// Monotonic time since an arbitrary start. No decision reads the wall clock: durations and deadlines
-// are differences of Now(). Implementations are thread-safe.
+// Monotonic time since an arbitrary start. No decision reads the wall clock: durations and
+// deadlines are differences of Now(). Implementations are thread-safe.
 class Clock {
  public:
   virtual ~Clock() = default;

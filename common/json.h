@@ -1,7 +1,7 @@
 #pragma once
 
-// A strict JSON reader over a library: duplicate keys, trailing text, invalid UTF-8, too deep or too
-// large documents are errors.
+// A strict JSON reader over a library: duplicate keys, trailing text, invalid UTF-8, too deep or
+// too large documents are errors.
 
 #include <cstdint>
 #include <memory>

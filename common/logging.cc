@@ -74,8 +74,8 @@ LogMessage::~LogMessage() {
     if (c == '\n' || c == '\r') c = ' ';  // one entry is one line, whatever a caller put in
   }
   const std::string& prefix = Prefix();
-  WriteAll(absl::StrCat(absl::string_view(&"IWEF"[static_cast<int>(severity_)], 1), " ", Timestamp(),
-                        " ", getpid(), " ", BaseName(file_), ":", line_, "] ", prefix,
+  WriteAll(absl::StrCat(absl::string_view(&"IWEF"[static_cast<int>(severity_)], 1), " ",
+                        Timestamp(), " ", getpid(), " ", BaseName(file_), ":", line_, "] ", prefix,
                         prefix.empty() ? "" : " ", text, "\n"));
   if (severity_ == LogSeverity::kFatal) std::abort();
 }

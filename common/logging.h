@@ -24,8 +24,8 @@ int Verbosity();
 // Put in front of every line of this process, e.g. "role=draft". Set once in main.
 void SetLogPrefix(std::string prefix);
 
-// `text` in double quotes, with control characters, quotes, backslashes and non-ASCII bytes escaped,
-// cut to `max_bytes` of input.
+// `text` in double quotes, with control characters, quotes, backslashes and non-ASCII bytes
+// escaped, cut to `max_bytes` of input.
 std::string LogText(std::string_view text, size_t max_bytes = 256);
 
 namespace log_internal {
@@ -69,20 +69,20 @@ bool ShouldLog(LogSeverity severity);
   ::krait::log_internal::LogMessage(severity, __FILE__, __LINE__).stream()
 
 #define LOG(severity) LOG_IF(severity, true)
-#define LOG_IF(severity, condition)                                                             \
-  !((condition) && ::krait::log_internal::ShouldLog(KRAIT_LOG_SEVERITY_##severity))             \
-      ? (void)0                                                                                 \
+#define LOG_IF(severity, condition)                                                 \
+  !((condition) && ::krait::log_internal::ShouldLog(KRAIT_LOG_SEVERITY_##severity)) \
+      ? (void)0                                                                     \
       : ::krait::log_internal::Voidify() & KRAIT_LOG_STREAM(KRAIT_LOG_SEVERITY_##severity)
 #define VLOG(level) LOG_IF(INFO, (level) <= ::krait::Verbosity())
 
-#define CHECK(condition) \
-  (condition) ? (void)0  \
-              : ::krait::log_internal::Voidify() & \
-                    KRAIT_LOG_STREAM(::krait::LogSeverity::kFatal) << "Check failed: " #condition " "
-#define KRAIT_CHECK_OP(op, a, b)                                            \
-  ((a)op(b)) ? (void)0                                                      \
-             : ::krait::log_internal::Voidify() &                           \
-                   KRAIT_LOG_STREAM(::krait::LogSeverity::kFatal)           \
+#define CHECK(condition)                                                                          \
+  (condition) ? (void)0                                                                           \
+              : ::krait::log_internal::Voidify() & KRAIT_LOG_STREAM(::krait::LogSeverity::kFatal) \
+                                                       << "Check failed: " #condition " "
+#define KRAIT_CHECK_OP(op, a, b)                                  \
+  ((a)op(b)) ? (void)0                                            \
+             : ::krait::log_internal::Voidify() &                 \
+                   KRAIT_LOG_STREAM(::krait::LogSeverity::kFatal) \
                        << ::krait::log_internal::CheckText(#a " " #op " " #b, (a), (b))
 #define CHECK_EQ(a, b) KRAIT_CHECK_OP(==, a, b)
 #define CHECK_NE(a, b) KRAIT_CHECK_OP(!=, a, b)
@@ -90,10 +90,10 @@ bool ShouldLog(LogSeverity severity);
 #define CHECK_LE(a, b) KRAIT_CHECK_OP(<=, a, b)
 #define CHECK_GT(a, b) KRAIT_CHECK_OP(>, a, b)
 #define CHECK_GE(a, b) KRAIT_CHECK_OP(>=, a, b)
-#define CHECK_OK(expression)                                                     \
-  do {                                                                           \
-    const auto krait_check_status_ = (expression);                               \
-    CHECK(krait_check_status_.ok()) << krait_check_status_.ToString();           \
+#define CHECK_OK(expression)                                           \
+  do {                                                                 \
+    const auto krait_check_status_ = (expression);                     \
+    CHECK(krait_check_status_.ok()) << krait_check_status_.ToString(); \
   } while (false)
 
 // A check of our own bookkeeping that is compiled in for tests and left out of releases.

@@ -1,7 +1,7 @@
 #pragma once
 
-// A rolling hash of a token sequence (FNV-1a over the ids' bytes, 64 bits): cheap evidence that target
-// and draft, or two ranks, speak of the same tokens. Not a security measure.
+// A rolling hash of a token sequence (FNV-1a over the ids' bytes, 64 bits): cheap evidence that
+// target and draft, or two ranks, speak of the same tokens. Not a security measure.
 
 #include <cstdint>
 

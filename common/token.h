@@ -4,7 +4,8 @@
 
 namespace krait {
 
-// A token's index in the target model's vocabulary. Every interface speaks target ids, the draft's too.
+// A token's index in the target model's vocabulary. Every interface speaks target ids, the draft's
+// too.
 using TokenId = int32_t;
 
 // Names one generation inside one worker process; never reused within the process.

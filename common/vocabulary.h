@@ -1,7 +1,8 @@
 #pragma once
 
-// What a model folder says about its tokenizer, as plain data: both binaries need it (the coordinator
-// to tokenize, the worker for end-of-sequence ids and to compare digests with its draft).
+// What a model folder says about its tokenizer, as plain data: both binaries need it (the
+// coordinator to tokenize, the worker for end-of-sequence ids and to compare digests with its
+// draft).
 
 #include <cstdint>
 #include <optional>
@@ -24,20 +25,21 @@ enum class TokenKind : uint8_t {
 struct Vocabulary {
   // Byte-level BPE pieces in the printable alphabet of GPT-2, indexed by id.
   std::vector<std::string> pieces;
-  std::vector<TokenKind> kinds;      // same length
-  std::vector<std::string> merges;   // "left right", by rank
-  std::string model;                 // "gpt2": byte-level BPE
-  std::string pre_tokenizer;         // the published name of the splitting rule, e.g. "smollm"
-  std::string chat_template;         // Jinja source, empty if the folder has none
+  std::vector<TokenKind> kinds;     // same length
+  std::vector<std::string> merges;  // "left right", by rank
+  std::string model;                // "gpt2": byte-level BPE
+  std::string pre_tokenizer;        // the published name of the splitting rule, e.g. "smollm"
+  std::string chat_template;        // Jinja source, empty if the folder has none
   std::optional<TokenId> bos_id;
-  std::vector<TokenId> eos_ids;      // every id that ends a generation; first is the main one
+  std::vector<TokenId> eos_ids;  // every id that ends a generation; first is the main one
   std::optional<TokenId> pad_id;
-  bool add_bos = false;              // prefix raw prompts with bos_id
-  std::string source;                // the file it came from, for messages
+  bool add_bos = false;  // prefix raw prompts with bos_id
+  std::string source;    // the file it came from, for messages
 
   // From a GGUF file's metadata, or from a Hugging Face folder's tokenizer.json,
-  // tokenizer_config.json, generation_config.json and config.json. `path` is a .gguf file or a folder
-  // that holds exactly one .gguf file or a tokenizer.json. INVALID_ARGUMENT names file and field.
+  // tokenizer_config.json, generation_config.json and config.json. `path` is a .gguf file or a
+  // folder that holds exactly one .gguf file or a tokenizer.json. INVALID_ARGUMENT names file and
+  // field.
   static absl::StatusOr<Vocabulary> Load(const std::string& path);
 
   // SHA-256 in hex over ids, pieces, kinds, merges and the splitting rule, in one canonical form: a

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "kernels/core/device.h"
+#include "kernels/core/tensor.h"
+#include "kernels/ops/embedding.h"
+#include "kernels/ops/kv_append.h"
+#include "kernels/ops/linear.h"
+#include "kernels/ops/paged_attention.h"
+#include "kernels/ops/rms_norm.h"
+#include "kernels/ops/rope.h"
+#include "kernels/ops/sampling.h"
+#include "kernels/ops/silu_mul.h"
+#include "kernels/ops/sum_blocks.h"
+
+namespace krait {
+
+// One device's ops. Ops are ordered as called and return void: wrong shapes are a caller's bug
+// (CHECK), a device error is fatal. One thread at a time (the rank's).
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual Device device() const = 0;
+
+  // Start-up only. RESOURCE_EXHAUSTED names the bytes.
+  virtual absl::StatusOr<Tensor> Allocate(DType dtype, Shape shape) = 0;  // zeroed
+  virtual absl::StatusOr<std::unique_ptr<LinearWeight>> PrepareLinear(
+      const LinearSource& source) = 0;
+
+  virtual void Embedding(const EmbeddingParams& params) = 0;
+  virtual void Linear(const LinearParams& params) = 0;
+  virtual void SumBlocks(const SumBlocksParams& params) = 0;
+  virtual void RmsNorm(const RmsNormParams& params) = 0;
+  virtual void Rope(const RopeParams& params) = 0;
+  virtual void SiluMul(const SiluMulParams& params) = 0;
+  virtual void KvAppend(const KvAppendParams& params) = 0;
+  virtual void PagedAttention(const PagedAttentionParams& params) = 0;
+
+  virtual void FindRowMax(absl::Span<const LogitsShard> rows, absl::Span<RowMax> out) = 0;
+  virtual void Penalize(absl::Span<const PenaltyRow> rows) = 0;
+  virtual void ExpMass(absl::Span<const MassRow> rows, absl::Span<uint64_t> out) = 0;
+  virtual void TopCandidates(absl::Span<const TopRow> rows,
+                             absl::Span<std::vector<Candidate>> out) = 0;
+  virtual void GumbelArgmax(absl::Span<const GumbelRow> rows, absl::Span<GumbelBest> out) = 0;
+
+  // Host <-> device; on the CPU a plain copy.
+  virtual void CopyFromHost(const void* host, const TensorView& to) = 0;
+  virtual void CopyToHost(const TensorView& from, void* host) = 0;
+  virtual void Synchronize() = 0;
+};
+
+struct CpuBackendOptions {
+  int index = 0;        // of the device name "cpu:<index>"
+  int num_threads = 1;  // the calling thread included
+  // Instruction set to use, for tests: empty picks the best; "scalar" is the plain twin.
+  const char* target = "";
+};
+
+std::unique_ptr<Backend> CreateCpuBackend(const CpuBackendOptions& options);
+
+}  // namespace krait

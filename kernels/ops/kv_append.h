@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/core/tensor.h"
+
+namespace krait {
+
+// Writes each token's K and V into its slot of the paged cache.
+struct KvAppendParams {
+  TensorView k;                    // [num_tokens, kv_heads, head_dim], f32, rows strided
+  TensorView v;                    // same
+  const int64_t* slots = nullptr;  // [num_tokens]: page * page_size + offset; negative: skip
+  TensorView k_cache;              // [num_pages, kv_heads, page_size, head_dim], f32
+  TensorView v_cache;              // same
+};
+
+}  // namespace krait
