@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs, builds and runs every test that needs no GPU, from a bare Debian 12 machine or a warm
+# one. Ends with "N passed, N failed"; exit code 0 only if something ran and nothing failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly BUILD_DIR=build/dev
+readonly RESULTS=$BUILD_DIR/results
+
+say() { echo "run.sh: $*" >&2; }
+
+# One line a GoogleTest case that was skipped, so that a skip is never mistaken for a pass, and as
+# the last line the counts by ctest's own record.
+summarize() {
+  python3 - "$RESULTS" <<'PY'
+import pathlib, sys
+import xml.etree.ElementTree as xml
+
+results = pathlib.Path(sys.argv[1])
+cases = [case for file in sorted(results.glob("gtest/*.xml")) for case in xml.parse(file).iter("testcase")]
+skipped = [case for case in cases if case.get("result") == "skipped"]
+for case in skipped:
+    print(f"skipped: {case.get('classname')}.{case.get('name')}")
+print(f"{len(cases)} GoogleTest cases, {len(skipped)} of them skipped")
+status = [case.get("status") for case in xml.parse(results / "ctest.xml").iter("testcase")]
+passed = status.count("run")
+print(f"{passed} passed, {len(status) - passed} failed")
+sys.exit(0 if passed and passed == len(status) else 1)
+PY
+}
+
+main() {
+  [[ $# == 0 ]] || { echo "usage: tests/run.sh (no arguments; see tests/README.md)" >&2; exit 64; }
+  deploy/install_deps.sh
+  say "configuring and building $BUILD_DIR (the first time takes several minutes)"
+  cmake --preset dev >/dev/null
+  cmake --build --preset dev --parallel "$(nproc)"
+  KRAIT_MODEL=$(deploy/fetch_model.sh)
+  rm -rf "$RESULTS"
+  mkdir -p "$RESULTS"
+  export KRAIT_MODEL GTEST_OUTPUT="xml:$PWD/$RESULTS/gtest/"
+  ctest --preset dev --parallel "$(nproc)" --no-tests=error \
+    --output-junit "$PWD/$RESULTS/ctest.xml" </dev/null || say "ctest reports failures"
+  summarize
+}
+
+main "$@"
