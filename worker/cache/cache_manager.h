@@ -1,0 +1,54 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "worker/cache/cache_spec.h"
+
+namespace krait {
+
+// Where one role of one sequence stands. Target and draft each have their own; there is no mode
+// flag.
+struct CacheCursor {
+  int num_computed_tokens = 0;     // tokens whose KV is final
+  std::vector<PageId> page_table;  // pages covering [0, num_computed_tokens + reserved)
+  StateSlotId state_slot = kNullSlot;
+};
+
+struct CacheConfig {
+  int num_pages = 0;
+  int page_size = 16;  // tokens, a power of two
+};
+
+// The only door to pages and slots: ids and counts, no memory. One thread (the engine's, or a draft
+// runner's).
+class CacheManager {
+ public:
+  explicit CacheManager(const CacheConfig& config);
+  ~CacheManager();
+
+  // Sets pages aside for a sequence that will grow to `num_tokens`, so that every later Reserve
+  // within that length succeeds. All or nothing: RESOURCE_EXHAUSTED if they are not free.
+  absl::Status Admit(CacheCursor& cursor, int num_tokens);
+  // Gives `cursor` the pages for `num_tokens` more than num_computed_tokens; appends them to
+  // page_table. RESOURCE_EXHAUSTED if neither its own admission nor free pages cover it; then
+  // nothing has changed.
+  absl::Status Reserve(CacheCursor& cursor, int num_tokens);
+  // Moves the cursor over `num_tokens` that are now final. What was reserved beyond stays reserved.
+  void Commit(CacheCursor& cursor, int num_tokens);
+  // Frees everything the cursor holds, admission included, and clears it.
+  void Release(CacheCursor& cursor);
+
+  int num_pages() const;
+  int num_free_pages() const;  // neither held nor set aside
+  int PagesFor(int num_tokens) const;
+  // CHECK-fails unless held, set aside and free pages add up and no page is held twice.
+  void CheckIntegrity() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace krait

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "common/token.h"
+#include "worker/sampling/sampling_params.h"
+
+namespace krait {
+
+enum class FinishReason { kNone, kStop, kLength };
+
+struct SpeculationCounts {
+  int64_t proposed = 0;  // drafts verified
+  int64_t accepted = 0;
+  int64_t rounds = 0;  // steps that verified at least one draft
+};
+
+// Some tokens of one generation; the last event has a finish reason.
+struct TokenEvent {
+  int32_t first_index = 0;
+  std::vector<TokenId> token_ids;
+  std::vector<PositionLogprobs> logprobs;  // one a token, if asked for
+  FinishReason finish_reason = FinishReason::kNone;
+  SpeculationCounts speculation;  // so far
+};
+
+// Receives one generation. Called by the engine thread, which must not wait: implementations queue.
+class TokenSink {
+ public:
+  virtual ~TokenSink() = default;
+  virtual void OnTokens(TokenEvent event) = 0;
+  // Last call: OK after an event with a finish reason; else why it ended early (CANCELLED,
+  // DEADLINE_EXCEEDED, INTERNAL for non-finite logits, UNAVAILABLE).
+  virtual void OnEnd(const absl::Status& status) = 0;
+};
+
+struct GenerationRequest {
+  std::string request_id;
+  std::vector<TokenId> prompt;  // at least one id
+  SamplingParams sampling;
+  StopParams stop;
+  std::optional<int> max_draft_tokens;  // absent: the worker's own limit; 0: no speculation
+  absl::Duration deadline = absl::InfiniteDuration();  // on the engine's clock (Clock::Now)
+};
+
+struct EngineLoad {
+  int running = 0;
+  int waiting = 0;
+  int max_running = 0;
+  int max_waiting = 0;
+  int64_t pages_used = 0;
+  int64_t pages_total = 0;
+  int64_t queued_tokens = 0;  // prompt tokens not yet prefilled
+  bool draft_connected = false;
+};
+
+// A running engine as its server sees it. Thread-safe; no call waits for a step.
+class EngineInterface {
+ public:
+  virtual ~EngineInterface() = default;
+
+  // Takes the request, or says why not and never calls `sink`: INVALID_ARGUMENT (field and limit),
+  // RESOURCE_EXHAUSTED (queue full), UNAVAILABLE (draining), ALREADY_EXISTS (a live request id).
+  virtual absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) = 0;
+  // Ends a live request with `reason` within one step; unknown ids are ignored.
+  virtual void Abort(const std::string& request_id, absl::Status reason) = 0;
+  // No new requests from now on; what was accepted goes on.
+  virtual void Drain() = 0;
+  // True once nothing runs or waits, at most `timeout` later.
+  virtual bool WaitIdle(absl::Duration timeout) = 0;
+  virtual EngineLoad Load() const = 0;
+};
+
+}  // namespace krait

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/core/tensor.h"
+
+namespace krait {
+
+// What a layer may read about the packed batch of one forward pass: T new tokens of S sequences,
+// each sequence's tokens together and in order. Memory belongs to the batch packer and lives for
+// the pass.
+struct ForwardContext {
+  int64_t num_tokens = 0;                 // T
+  int num_sequences = 0;                  // S
+  const int32_t* token_ids = nullptr;     // [T]
+  const int32_t* positions = nullptr;     // [T], absolute
+  const int32_t* query_start = nullptr;   // [S + 1]
+  const int64_t* slot_mapping = nullptr;  // [T]: page * page_size + offset
+  const int32_t* page_table = nullptr;    // [S, page_table_stride]
+  int64_t page_table_stride = 0;
+  const int32_t* logits_rows = nullptr;  // [num_logits]: tokens whose logits are wanted, increasing
+  int64_t num_logits = 0;
+};
+
+}  // namespace krait

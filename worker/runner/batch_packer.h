@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "common/token.h"
+#include "worker/cache/cache_spec.h"
+#include "worker/layers/forward_context.h"
+
+namespace krait {
+
+// One sequence's part of a forward pass.
+struct BatchRow {
+  absl::Span<const TokenId> token_ids;  // to run now, at least one
+  int first_position = 0;               // absolute position of token_ids[0]
+  absl::Span<const PageId>
+      page_table;      // covers positions 0 .. first_position + token_ids.size() - 1
+  int num_logits = 0;  // logits are wanted for the last so many of token_ids
+};
+
+// Lays rows out as a ForwardContext, keeping the memory until the next Pack. One thread.
+class BatchPacker {
+ public:
+  explicit BatchPacker(int page_size) : page_size_(page_size) {}
+  // The context is valid until the next call. Logits rows are in the order of `rows`.
+  const ForwardContext& Pack(absl::Span<const BatchRow> rows);
+
+ private:
+  const int page_size_;
+  std::vector<int32_t> token_ids_, positions_, query_start_, page_table_, logits_rows_;
+  std::vector<int64_t> slot_mapping_;
+  ForwardContext context_;
+};
+
+}  // namespace krait

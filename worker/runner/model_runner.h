@@ -1,0 +1,62 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "kernels/backend.h"
+#include "worker/comm/communicator.h"
+#include "worker/models/causal_lm.h"
+#include "worker/models/model_config.h"
+#include "worker/runner/batch_packer.h"
+#include "worker/sampling/shard_sampler.h"
+
+namespace krait {
+
+class CacheStorage;
+class Checkpoint;
+
+struct ModelRunnerOptions {
+  DType weight_dtype = DType::kBF16;  // kBF16 or kF32
+  int page_size = 16;
+  int num_pages = 0;
+  int max_tokens = 256;                              // of one forward pass
+  int max_logits = 64;                               // rows of one forward pass
+  std::function<void(double fraction)> on_progress;  // of loading, 0 to 1; may be empty
+};
+
+// One rank: weights, cache storage and the forward pass. It decides nothing and knows no requests;
+// a draft is the same class with one rank. Rank thread only.
+class ModelRunner {
+ public:
+  // Loads this rank's share of `checkpoint`. `backend` and `comm` outlive the runner.
+  // INVALID_ARGUMENT names file, tensor and reason; RESOURCE_EXHAUSTED names the bytes.
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(const ModelRunnerOptions& options,
+                                                             const ModelConfig& config,
+                                                             Checkpoint& checkpoint,
+                                                             Backend* backend, Communicator* comm);
+  ~ModelRunner();
+
+  // Runs `rows` (at most max_tokens tokens in all) and returns the logits [sum of num_logits, vocab
+  // of this rank] f32, valid until the next call and free to be overwritten.
+  absl::StatusOr<TensorView> Forward(absl::Span<const BatchRow> rows);
+
+  // Fills freed pages with NaN so that a stale read shows. For invariant builds and tests.
+  void PoisonPages(absl::Span<const PageId> pages);
+
+  const VocabShard& vocab_shard() const;
+  Backend* backend() const;
+  Communicator* comm() const;
+  // Read by every forward pass whatever its rows: this rank's weights.
+  int64_t weight_bytes() const;
+  int64_t kv_bytes_per_token() const;  // of this rank
+
+ private:
+  ModelRunner();
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace krait

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "common/token.h"
+#include "worker/cache/cache_spec.h"
+#include "worker/sampling/sampling_params.h"
+
+namespace krait {
+
+// A sequence enters the ranks' tables with everything they need to know of it.
+struct SequenceStart {
+  SequenceId id = 0;
+  std::vector<TokenId> prompt;
+  SamplingParams sampling;
+};
+
+// One sequence's part of a step. Ranks know every sequence's committed tokens (they drew them
+// themselves), so a plan never names a token that was just sampled: only counts, pages and drafts.
+struct SequenceWork {
+  SequenceId id = 0;
+  std::vector<PageId> new_pages;  // appended to its page table before the pass
+  // Known tokens to run, from the first one that is not yet computed: a chunk of the prompt, or 1
+  // for the last drawn token. Logits and a draw follow only if this reaches the last known token.
+  int num_tokens = 1;
+  // Then these, each verified. Only when num_tokens reaches the last known token.
+  std::vector<TokenId> draft_token_ids;
+};
+
+// What rank 0 decides and every rank executes, identically. Plain data.
+struct StepPlan {
+  int64_t step_id = 0;  // rises by one
+  std::vector<SequenceStart> starts;
+  std::vector<SequenceWork> work;
+  std::vector<SequenceId> ends;  // forgotten before the pass, and their pages may be reused by it
+
+  int num_tokens() const;  // of the pass
+  // Over every field; ranks compare it before they run.
+  uint64_t Hash() const;
+};
+
+struct SequenceResult {
+  SequenceId id = 0;
+  // The draws: accepted drafts and one token more; empty when the chunk did not reach the last
+  // known token, or the row was not finite.
+  std::vector<TokenId> token_ids;
+  int num_accepted = 0;  // of the drafts: token_ids.size() - 1
+  bool finite = true;
+  std::vector<PositionLogprobs> logprobs;  // one for each token, if asked for
+};
+
+struct StepResult {
+  int64_t step_id = 0;
+  std::vector<SequenceResult> results;  // one for each work, same order
+  uint64_t tokens_hash = 0;             // over ids and draws: equal on every rank
+};
+
+}  // namespace krait

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "common/token.h"
+#include "kernels/backend.h"
+#include "worker/sampling/sampling_params.h"
+
+namespace krait {
+
+// The part of the vocabulary whose logits a rank computes.
+struct VocabShard {
+  TokenId begin = 0;
+  TokenId end = 0;
+  // Empty for a contiguous shard; else the target id of each row (a draft's reduced head),
+  // increasing.
+  std::vector<TokenId> ids;
+
+  int64_t size() const { return ids.empty() ? end - begin : static_cast<int64_t>(ids.size()); }
+};
+
+// One logits row to draw from. History-dependent processors see history + drafts: for row j of a
+// verification `drafts` holds drafts 1..j, which is exactly the history of plain decoding whenever
+// the row counts.
+struct SampleRow {
+  const SamplingParams* params = nullptr;
+  absl::Span<const TokenId> history;  // prompt and committed output
+  int prompt_tokens = 0;              // of history
+  absl::Span<const TokenId> drafts;
+};
+
+struct SampledToken {
+  TokenId id = -1;
+  bool finite = true;         // false: the row held NaN or infinity, id is -1
+  PositionLogprobs logprobs;  // if asked for
+};
+
+// Draws one token a row from logits that are spread over ranks. All ranks call it with the same
+// rows and come to the same tokens: each reduces its shard to a few numbers, and these are
+// gathered.
+//
+// The token at absolute position t = history + drafts is argmax_i(z_i + G_i) with
+// z_i = (l_i - max l) / T over the processed logits and G from (seed; t, i, choice): so it depends
+// neither on the draft, nor on batch mates, nor on the number of ranks (arXiv 2408.07978).
+// Order: penalties, temperature, min_p, top_k, top_p.
+class ShardSampler {
+ public:
+  // Collects `send` of every rank, in rank order, into `recv` (ranks * send.size() bytes).
+  using Gather =
+      absl::FunctionRef<absl::Status(absl::Span<const std::byte> send, absl::Span<std::byte> recv)>;
+
+  // `backend` outlives this. Rank thread only.
+  ShardSampler(Backend* backend, VocabShard shard, int num_ranks);
+
+  // `logits` [rows.size(), shard.size()] f32; overwritten. Fails only if `gather` fails.
+  absl::StatusOr<std::vector<SampledToken>> Sample(const TensorView& logits,
+                                                   absl::Span<const SampleRow> rows, Gather gather);
+
+ private:
+  Backend* const backend_;
+  const VocabShard shard_;
+  const int num_ranks_;
+};
+
+}  // namespace krait
