@@ -1,0 +1,154 @@
+// A draft worker in its own process: it changes how many tokens come a step, never which.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "tests/e2e/cluster_harness.h"
+#include "tests/e2e/models.h"
+#include "tests/e2e/requests.h"
+
+namespace krait {
+namespace {
+
+// A target whose draft is the worker "draft", always asked for 4 tokens.
+void AddPair(Cluster& cluster, const std::string& draft_model) {
+  const std::string draft_address = cluster.AddDraft("draft", draft_model).listen();
+  WorkerConfig& target = cluster.AddTarget("target");
+  target.set_draft_address(draft_address);
+  target.set_max_draft_tokens(4);
+  target.set_fixed_draft_tokens(true);
+  target.set_proposal_deadline_ms(200);  // two cores run three processes and a compiler here
+}
+
+bool DraftConnected(const v1::ListWorkersResponse& workers) {
+  for (const auto& worker : workers.workers()) {
+    if (worker.draft_connected()) return true;
+  }
+  return false;
+}
+
+void ExpectSame(const GenerateOutcome& plain, const GenerateOutcome& speculative) {
+  EXPECT_TRUE(plain.status.ok()) << plain.status.error_message();
+  EXPECT_TRUE(speculative.status.ok()) << speculative.status.error_message();
+  EXPECT_EQ(plain.token_ids, speculative.token_ids);
+  EXPECT_EQ(plain.logprobs, speculative.logprobs);
+  EXPECT_EQ(plain.text, speculative.text);
+  EXPECT_EQ(plain.usage.speculation().proposed(), 0);
+}
+
+class RemoteDraftTest : public testing::TestWithParam<std::string> {};
+
+TEST_P(RemoteDraftTest, ChangesNoToken) {
+  Cluster cluster(TargetModel());
+  AddPair(cluster, DraftModel(GetParam()));
+  cluster.Start();
+  ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
+  int64_t proposed = 0, accepted = 0;
+  for (int i = 0; i < 6; ++i) {
+    const std::string prompt = absl::StrCat("request number ", i);
+    const v1::GenerateRequest request =
+        i % 2 == 0 ? GreedyRequest(prompt, 60 + i) : SeededRequest(prompt, 60 + i, i);
+    const GenerateOutcome speculative = cluster.Generate(request);
+    ExpectSame(cluster.Generate(WithoutSpeculation(request)), speculative);
+    proposed += speculative.usage.speculation().proposed();
+    accepted += speculative.usage.speculation().accepted();
+    EXPECT_GT(speculative.usage.speculation().rounds(), 0);
+  }
+  EXPECT_GT(proposed, 0);
+  if (GetParam() == "self") EXPECT_GT(accepted, proposed * 9 / 10);
+  if (GetParam() == "noisy") EXPECT_GT(accepted, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Drafts, RemoteDraftTest, testing::Values("self", "noisy", "cut"),
+                         [](const auto& info) { return info.param; });
+
+TEST(DraftDeathTest, KillingTheDraftMidStreamChangesNoTokenAndItComesBack) {
+  Cluster cluster(TargetModel());
+  AddPair(cluster, DraftModel("self"));
+  cluster.Start();
+  ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
+  const v1::GenerateRequest request = GreedyRequest("a long story", 1600);
+  const GenerateOutcome plain = cluster.Generate(WithoutSpeculation(request));
+  size_t seen = 0;
+  bool killed = false;
+  const GenerateOutcome disturbed =
+      cluster.Generate(request, [&](const v1::GenerateResponse& chunk, grpc::ClientContext&) {
+        seen += chunk.token_ids_size();
+        if (killed || seen < 50) return;
+        killed = true;
+        cluster.process("draft").Signal(SIGKILL);
+        cluster.process("draft").Wait(absl::Seconds(5));
+      });
+  ASSERT_TRUE(killed);
+  ExpectSame(plain, disturbed);
+
+  cluster.StartWorker("draft");
+  ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
+  const GenerateOutcome healed = cluster.Generate(request);
+  ExpectSame(plain, healed);
+  EXPECT_GT(healed.usage.speculation().accepted(), 0);
+}
+
+TEST(DraftDeathTest, RandomKillsAndRestartsChangeNoToken) {
+  Cluster cluster(TargetModel());
+  AddPair(cluster, DraftModel("noisy"));
+  cluster.Start();
+  std::mt19937 random(5);
+  for (int round = 0; round < 4; ++round) {
+    const v1::GenerateRequest request =
+        round % 2 == 0 ? GreedyRequest(absl::StrCat("story ", round), 700)
+                       : SeededRequest(absl::StrCat("story ", round), 700, round);
+    const GenerateOutcome plain = cluster.Generate(WithoutSpeculation(request));
+    size_t seen = 0, next = 30 + random() % 60;
+    bool up = true;
+    const GenerateOutcome disturbed =
+        cluster.Generate(request, [&](const v1::GenerateResponse& chunk, grpc::ClientContext&) {
+          seen += chunk.token_ids_size();
+          if (seen < next) return;
+          next = seen + 60 + random() % 150;
+          if (up) {
+            cluster.process("draft").Signal(SIGKILL);
+            cluster.process("draft").Wait(absl::Seconds(5));
+          } else {
+            cluster.StartWorker("draft");
+          }
+          up = !up;
+        });
+    ExpectSame(plain, disturbed);
+    if (!up) cluster.StartWorker("draft");
+  }
+}
+
+TEST(DraftMismatchTest, AnotherTokenizerTurnsSpeculationOffAndSaysSo) {
+  Cluster cluster(TargetModel());
+  AddPair(cluster, DraftModel("other_tokenizer"));
+  cluster.StartCoordinator();
+  cluster.StartWorker("draft");
+  cluster.StartWorker("target");
+  ASSERT_TRUE(cluster.WaitFor(
+      [](const v1::ListWorkersResponse& workers) {
+        for (const auto& worker : workers.workers()) {
+          if (worker.role() == v1::WORKER_ROLE_TARGET && worker.state() == v1::WORKER_STATE_READY) {
+            return true;
+          }
+        }
+        return false;
+      },
+      absl::Seconds(60)));
+  const GenerateOutcome outcome = cluster.Generate(GreedyRequest("mismatch", 40));
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status.error_message();
+  EXPECT_EQ(outcome.token_ids.size(), 40u);
+  EXPECT_EQ(outcome.usage.speculation().proposed(), 0);
+  EXPECT_GT(MetricValue(HttpGet(cluster.admin_address("target"), "/metrics"),
+                        "krait_spec_disabled_total", "tokenizer_mismatch") +
+                MetricValue(HttpGet(cluster.admin_address("target"), "/metrics"),
+                            "krait_spec_decode_disabled_total", "tokenizer_mismatch"),
+            0);
+}
+
+}  // namespace
+}  // namespace krait
