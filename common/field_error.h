@@ -15,4 +15,7 @@ absl::Status FieldError(std::string_view field, std::string_view description);
 // The field that FieldError put into `status`; empty if there is none.
 std::string ErrorField(const absl::Status& status);
 
+// Makes `status`, which keeps its code and message, remember `field`.
+void SetErrorField(std::string_view field, absl::Status& status);
+
 }  // namespace krait

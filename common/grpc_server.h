@@ -27,10 +27,13 @@ absl::StatusOr<GrpcServerOptions> MakeGrpcServerOptions(const std::string& liste
                                                         const ServerLimits& limits,
                                                         int default_max_request_kib);
 
-// True if the host part of "host:port" can only be reached from this machine.
-bool IsLoopback(const std::string& listen);
-
 class HealthService;
+
+// E.g. {v1::GenerationService::service_full_name(), &service}.
+struct NamedService {
+  std::string name;  // "krait.v1.GenerationService": what health checks ask for
+  grpc::Service* service;
+};
 
 // The one place that builds a gRPC server. It sets what a server needs to survive hostile or broken
 // peers (memory quota, message, header and stream limits, keepalive enforcement, idle connections
@@ -41,7 +44,7 @@ class GrpcServer {
   // NOT_SERVING until SetServing(true). FAILED_PRECONDITION for plaintext off loopback without the
   // flag, UNAVAILABLE naming the address if it is taken or cannot be bound.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(
-      const GrpcServerOptions& options, const std::vector<grpc::Service*>& services);
+      const GrpcServerOptions& options, const std::vector<NamedService>& services);
   // Shutdown(0) if that was not called.
   ~GrpcServer();
   GrpcServer(const GrpcServer&) = delete;
@@ -59,10 +62,9 @@ class GrpcServer {
   void Shutdown(absl::Duration grace);
 
  private:
-  GrpcServer(std::unique_ptr<HealthService> health, std::string host);
+  explicit GrpcServer(std::unique_ptr<HealthService> health);
 
   const std::unique_ptr<HealthService> health_;
-  const std::string host_;
   int port_ = 0;
   std::string address_;
   std::string loopback_address_;
