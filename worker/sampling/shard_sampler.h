@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -21,6 +22,9 @@ struct VocabShard {
   std::vector<TokenId> ids;
 
   int64_t size() const { return ids.empty() ? end - begin : static_cast<int64_t>(ids.size()); }
+  bool Contains(TokenId id) const {
+    return ids.empty() ? id >= begin && id < end : std::binary_search(ids.begin(), ids.end(), id);
+  }
 };
 
 // One logits row to draw from. History-dependent processors see history + drafts: for row j of a
