@@ -1,0 +1,150 @@
+#include "common/tokenizer_writer.h"
+
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/json.h"
+#include "common/status_macros.h"
+
+namespace krait {
+namespace {
+
+constexpr std::string_view kByteLevel =
+    R"({"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true})";
+constexpr std::string_view kByteLevelNoRegex =
+    R"({"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false})";
+
+// Llama 3's published rule (tokenizer.json of the model).
+constexpr std::string_view kLlama3Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+std::string Sequence(std::string_view first, std::string_view second) {
+  return absl::StrCat(R"({"type":"Sequence","pretokenizers":[)", std::string(first), ",",
+                      std::string(second), "]}");
+}
+
+absl::StatusOr<std::string> PreTokenizerJson(const std::string& name) {
+  if (name == "smollm") {
+    return Sequence(R"({"type":"Digits","individual_digits":true})", kByteLevel);
+  }
+  if (name == "gpt-2") return std::string(kByteLevel);
+  if (name == "llama-bpe") {
+    return Sequence(
+        absl::StrCat(R"({"type":"Split","pattern":{"Regex":)", QuoteJson(kLlama3Pattern),
+                     R"(},"behavior":"Isolated","invert":false})"),
+        kByteLevelNoRegex);
+  }
+  return absl::UnimplementedError(
+      absl::StrCat("splitting rule ", QuoteJson(name), " cannot be written to tokenizer.json"));
+}
+
+std::string AddedTokenJson(TokenId id, const std::string& text, bool special) {
+  return absl::StrCat(R"(    {"id":)", id, R"(,"content":)", QuoteJson(text),
+                      R"(,"single_word":false,"lstrip":false,"rstrip":false,"normalized":false,)",
+                      R"("special":)", special ? "true" : "false", "}");
+}
+
+absl::StatusOr<std::string> AddedTokensJson(const Vocabulary& vocabulary) {
+  std::vector<std::string> rows;
+  for (size_t i = 0; i < vocabulary.pieces.size(); ++i) {
+    const TokenId id = static_cast<TokenId>(i);
+    switch (vocabulary.kinds[i]) {
+      case TokenKind::kNormal:
+        break;
+      case TokenKind::kControl:
+      case TokenKind::kUserDefined:
+        rows.push_back(
+            AddedTokenJson(id, vocabulary.pieces[i], vocabulary.kinds[i] == TokenKind::kControl));
+        break;
+      case TokenKind::kByte:
+      case TokenKind::kUnused:
+        return absl::UnimplementedError(
+            absl::StrCat("token ", i, " ", QuoteJson(vocabulary.pieces[i]),
+                         " is a byte-fallback or unused token: tokenizer.json has no such kind"));
+    }
+  }
+  return absl::StrJoin(rows, ",\n");
+}
+
+std::string VocabJson(const Vocabulary& vocabulary) {
+  std::string text;
+  for (size_t i = 0; i < vocabulary.pieces.size(); ++i) {
+    absl::StrAppend(&text, i == 0 ? "" : ",\n", "      ", QuoteJson(vocabulary.pieces[i]), ": ", i);
+  }
+  return text;
+}
+
+std::string MergesJson(const Vocabulary& vocabulary) {
+  std::string text;
+  for (size_t i = 0; i < vocabulary.merges.size(); ++i) {
+    absl::StrAppend(&text, i == 0 ? "" : ",\n", "      ", QuoteJson(vocabulary.merges[i]));
+  }
+  return text;
+}
+
+std::string TokenName(const Vocabulary& vocabulary, TokenId id) {
+  return QuoteJson(vocabulary.pieces[static_cast<size_t>(id)]);
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> TokenizerJson(const Vocabulary& vocabulary) {
+  if (vocabulary.model != "gpt2") {
+    return absl::UnimplementedError(absl::StrCat("tokenizer model ", QuoteJson(vocabulary.model),
+                                                 " cannot be written; \"gpt2\" can"));
+  }
+  ASSIGN_OR_RETURN(const std::string pre_tokenizer, PreTokenizerJson(vocabulary.pre_tokenizer));
+  ASSIGN_OR_RETURN(const std::string added_tokens, AddedTokensJson(vocabulary));
+  return absl::StrCat("{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n",
+                      "  \"added_tokens\": [\n", added_tokens, "\n  ],\n  \"normalizer\": null,\n",
+                      "  \"pre_tokenizer\": ", pre_tokenizer,
+                      ",\n  \"post_processor\": null,\n  \"decoder\": ", std::string(kByteLevel),
+                      ",\n  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n",
+                      "    \"unk_token\": null,\n    \"continuing_subword_prefix\": null,\n",
+                      "    \"end_of_word_suffix\": null,\n    \"fuse_unk\": false,\n    "
+                      "\"byte_fallback\": false,\n",
+                      "    \"vocab\": {\n", VocabJson(vocabulary), "\n    },\n    \"merges\": [\n",
+                      MergesJson(vocabulary), "\n    ]\n  }\n}\n");
+}
+
+std::string TokenizerConfigJson(const Vocabulary& vocabulary, int64_t max_context_tokens) {
+  std::vector<std::string> fields;
+  fields.push_back(absl::StrCat("\"add_bos_token\": ", vocabulary.add_bos ? "true" : "false"));
+  fields.push_back("\"add_prefix_space\": false");
+  if (vocabulary.bos_id) {
+    fields.push_back(absl::StrCat("\"bos_token\": ", TokenName(vocabulary, *vocabulary.bos_id)));
+  }
+  if (!vocabulary.eos_ids.empty()) {
+    fields.push_back(
+        absl::StrCat("\"eos_token\": ", TokenName(vocabulary, vocabulary.eos_ids.front())));
+  }
+  if (vocabulary.pad_id) {
+    fields.push_back(absl::StrCat("\"pad_token\": ", TokenName(vocabulary, *vocabulary.pad_id)));
+  }
+  if (!vocabulary.chat_template.empty()) {
+    fields.push_back(absl::StrCat("\"chat_template\": ", QuoteJson(vocabulary.chat_template)));
+  }
+  fields.push_back("\"clean_up_tokenization_spaces\": false");
+  fields.push_back(absl::StrCat("\"model_max_length\": ", max_context_tokens));
+  fields.push_back("\"tokenizer_class\": \"PreTrainedTokenizerFast\"");
+  return absl::StrCat("{\n  ", absl::StrJoin(fields, ",\n  "), "\n}\n");
+}
+
+std::string GenerationConfigJson(const Vocabulary& vocabulary) {
+  std::vector<std::string> fields;
+  if (vocabulary.bos_id) fields.push_back(absl::StrCat("\"bos_token_id\": ", *vocabulary.bos_id));
+  if (vocabulary.eos_ids.size() == 1) {
+    fields.push_back(absl::StrCat("\"eos_token_id\": ", vocabulary.eos_ids.front()));
+  } else if (!vocabulary.eos_ids.empty()) {
+    fields.push_back(
+        absl::StrCat("\"eos_token_id\": [", absl::StrJoin(vocabulary.eos_ids, ", "), "]"));
+  }
+  if (vocabulary.pad_id) fields.push_back(absl::StrCat("\"pad_token_id\": ", *vocabulary.pad_id));
+  return absl::StrCat("{\n  ", absl::StrJoin(fields, ",\n  "), "\n}\n");
+}
+
+}  // namespace krait
