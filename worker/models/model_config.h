@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "worker/weights/checkpoint.h"
+
+namespace krait {
+
+// What mixes tokens in a layer.
+enum class LayerKind { kAttention, kMamba1, kMamba2 };
+
+// What a checkpoint says about its model. Every number is inside its range, so products of them fit
+// 64 bits. Immutable after Load.
+struct ModelConfig {
+  std::string architecture;  // "LlamaForCausalLM"
+  int64_t hidden_size = 0;
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;  // divides num_heads
+  int64_t head_dim = 0;      // even
+  int64_t intermediate_size = 0;
+  int64_t vocab_size = 0;  // of the tokenizer and the embedding
+  float rms_norm_eps = 0;
+  float rope_theta = 0;
+  int64_t max_context_tokens = 0;
+  bool tie_word_embeddings = false;  // the head is the embedding
+  std::vector<LayerKind> layers;     // [num_layers]
+  // A draft whose head covers only some of the vocabulary: rows of lm_head.weight. Row i scores
+  // token draft_token_map[i].
+  std::optional<int64_t> draft_vocab_size;
+
+  // Rows of the output head.
+  int64_t head_rows() const { return draft_vocab_size.value_or(vocab_size); }
+
+  // From the checkpoint's GGUF metadata or config.json. INVALID_ARGUMENT names file, field and
+  // value: out of range, or something this build does not run (architecture, layer kind, RoPE
+  // scaling, sliding windows, quantization).
+  static absl::StatusOr<ModelConfig> Load(const Checkpoint& checkpoint);
+
+  // The tensor draft.token_map: head row -> target id, increasing, below `vocab_size`.
+  // INVALID_ARGUMENT names the first entry that is not. Empty without such a tensor.
+  absl::StatusOr<std::vector<int32_t>> LoadDraftTokenMap(const Checkpoint& checkpoint) const;
+};
+
+// Hugging Face names of a Llama's tensors.
+inline constexpr char kEmbeddingName[] = "model.embed_tokens.weight";
+inline constexpr char kFinalNormName[] = "model.norm.weight";
+inline constexpr char kHeadName[] = "lm_head.weight";
+inline constexpr char kDraftTokenMapName[] = "draft.token_map";
+
+}  // namespace krait
