@@ -1,0 +1,78 @@
+#include "tests/e2e/models.h"
+
+#include <stdlib.h>
+
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "common/logging.h"
+#include "tests/e2e/process.h"
+#include "tests/support/tiny_checkpoint.h"
+
+namespace krait {
+namespace {
+
+testing::TinyModelOptions TargetOptions() {
+  testing::TinyModelOptions options;
+  options.num_layers = 6;
+  options.num_heads = 9;
+  options.num_kv_heads = 3;
+  options.head_dim = 16;
+  options.intermediate_size = 384;
+  options.max_context_tokens = 2048;
+  return options;
+}
+
+// Removed when the process ends.
+const std::string& ModelRoot() {
+  struct Folder {
+    Folder() {
+      path = std::filesystem::temp_directory_path().string() + "/krait-models-XXXXXX";
+      CHECK(mkdtemp(path.data()) != nullptr) << path;
+    }
+    ~Folder() {
+      std::error_code ignored;
+      std::filesystem::remove_all(path, ignored);
+    }
+    std::string path;
+  };
+  static const Folder folder;
+  return folder.path;
+}
+
+std::string WriteFolder(const testing::TinyModel& model, const std::string& name) {
+  const std::string dir = absl::StrCat(ModelRoot(), "/", name);
+  CHECK_OK(testing::WriteTinyFolder(model, dir));
+  return dir;
+}
+
+std::string CutModel() {
+  const std::string dir = absl::StrCat(ModelRoot(), "/cut");
+  if (std::filesystem::exists(dir)) return dir;
+  Process convert = Process::Start({BinaryPath("krait-engine"), "convert", "--in", TargetModel(),
+                                    "--out", dir, "--layers", "0,2,5"},
+                                   absl::StrCat(ModelRoot(), "/convert.log"));
+  CHECK_EQ(convert.Wait(absl::Seconds(60)).value_or(-1), 0) << convert.Log();
+  return dir;
+}
+
+}  // namespace
+
+const std::string& TargetModel() {
+  static const std::string path = [] {
+    const std::string file = absl::StrCat(ModelRoot(), "/target.gguf");
+    CHECK_OK(testing::WriteTinyGguf(testing::MakeTinyModel(TargetOptions()), file));
+    return file;
+  }();
+  return path;
+}
+
+std::string DraftModel(const std::string& kind) {
+  if (kind == "cut") return CutModel();
+  testing::TinyModel model = testing::MakeTinyModel(TargetOptions());
+  if (kind == "noisy") testing::AddNoise(model, 0.05f, 3);
+  if (kind == "other_tokenizer") std::swap(model.vocabulary.merges[0], model.vocabulary.merges[1]);
+  return WriteFolder(model, kind);
+}
+
+}  // namespace krait

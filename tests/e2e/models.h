@@ -1,0 +1,15 @@
+#pragma once
+
+#include <string>
+
+namespace krait {
+
+// A tiny random Llama on disk, made once a process: 9 heads in 3 KV groups, 2,048 tokens of
+// context, large enough that a stream of a thousand tokens takes a good part of a second.
+const std::string& TargetModel();
+
+// Drafts for it: "self" (the same weights), "noisy" (agrees often), "cut" (`krait-engine convert
+// --layers`), "other_tokenizer" (must be refused).
+std::string DraftModel(const std::string& kind);
+
+}  // namespace krait
