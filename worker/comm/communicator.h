@@ -12,7 +12,10 @@ namespace krait {
 // A product whose reduced dimension is spread over ranks. Every rank passes the sums of the blocks
 // it owns; every rank receives residual + (block 0 + block 1 + ...), added in block order whatever
 // the number of ranks, so the result has the same bits at every degree (kernels/ops/linear.h).
+// Ranks own consecutive blocks in rank order; num_rows and n are the same on every rank.
 struct BlockReduction {
+  // Peers may still read these when the call returns: they must not change before this rank's next
+  // call on the communicator has returned. So a caller alternates between two buffers.
   TensorView partials;  // [own blocks, num_rows, n] dense f32
   int64_t first_block = 0;
   int64_t num_blocks = 0;                // over all ranks
@@ -33,6 +36,7 @@ class Communicator {
   virtual absl::Status AllReduceSum(const BlockReduction& reduction) = 0;
   // recv: size() * send.size() bytes, in rank order. Every rank sends the same number of bytes.
   virtual absl::Status AllGather(absl::Span<const std::byte> send, absl::Span<std::byte> recv) = 0;
+  // UNAVAILABLE once the group is aborted. Does not wait for peers.
   virtual absl::Status CheckHealth() = 0;
   // From any thread: wakes every rank that waits.
   virtual void Abort() = 0;

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <cstdint>
+
 #include "absl/status/status.h"
 #include "kernels/core/tensor.h"
 #include "worker/cache/cache_spec.h"
 #include "worker/layers/forward_context.h"
+#include "worker/sampling/shard_sampler.h"
 
 namespace krait {
 
@@ -16,6 +19,10 @@ class CausalLM {
 
   // What the caches must hold for this model on this rank.
   virtual PagedKvSpec KvSpec() const = 0;
+  // The part of the vocabulary whose logits this rank computes.
+  virtual const VocabShard& vocab_shard() const = 0;
+  // Of this rank's weights that every pass reads, whatever its rows: all but the embedding.
+  virtual int64_t weight_bytes() const = 0;
 
   // Runs the batch through all layers, writing the new tokens' K and V into `cache`, and leaves in
   // `logits` [num_logits, vocab of this rank] f32 the logits of context.logits_rows. Fails only if

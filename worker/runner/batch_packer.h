@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -27,6 +28,9 @@ class BatchPacker {
   const ForwardContext& Pack(absl::Span<const BatchRow> rows);
 
  private:
+  void Clear();
+  void Append(const BatchRow& row, size_t page_table_stride);
+
   const int page_size_;
   std::vector<int32_t> token_ids_, positions_, query_start_, page_table_, logits_rows_;
   std::vector<int64_t> slot_mapping_;

@@ -32,21 +32,27 @@ struct ModelRunnerOptions {
 class ModelRunner {
  public:
   // Loads this rank's share of `checkpoint`. `backend` and `comm` outlive the runner.
-  // INVALID_ARGUMENT names file, tensor and reason; RESOURCE_EXHAUSTED names the bytes.
+  // INVALID_ARGUMENT names file, tensor and reason, or tensor_parallel_size and its limit;
+  // RESOURCE_EXHAUSTED names the bytes.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(const ModelRunnerOptions& options,
                                                              const ModelConfig& config,
-                                                             Checkpoint& checkpoint,
+                                                             const Checkpoint& checkpoint,
                                                              Backend* backend, Communicator* comm);
   ~ModelRunner();
 
-  // Runs `rows` (at most max_tokens tokens in all) and returns the logits [sum of num_logits, vocab
-  // of this rank] f32, valid until the next call and free to be overwritten.
+  // Runs `rows` (at least one; at most max_tokens tokens and max_logits logits in all) and returns
+  // the logits [sum of num_logits, vocab of this rank] f32, valid until the next call and free to
+  // be overwritten. UNAVAILABLE if a peer is lost.
   absl::StatusOr<TensorView> Forward(absl::Span<const BatchRow> rows);
 
   // Fills freed pages with NaN so that a stale read shows. For invariant builds and tests.
   void PoisonPages(absl::Span<const PageId> pages);
 
+  const ModelRunnerOptions& options() const;
   const VocabShard& vocab_shard() const;
+  int64_t vocab_size() const;  // of the ids that go in
+  // A sequence's positions are below this: the model's context, or what all pages hold if less.
+  int max_positions() const;
   Backend* backend() const;
   Communicator* comm() const;
   // Read by every forward pass whatever its rows: this rank's weights.

@@ -15,15 +15,16 @@ namespace krait {
 struct RankGroupOptions {
   std::string model_path;
   int tensor_parallel_size = 1;
-  int num_threads = 1;  // over all ranks, at least one each
-  ModelRunnerOptions runner;
+  int num_threads = 1;        // over all ranks, at least one each
+  ModelRunnerOptions runner;  // on_progress: called by rank threads, one at a time, over all ranks
 };
 
 // All ranks of this process: a thread each, with its backend, communicator and runner. Created,
 // stepped and destroyed by one thread (the engine's).
 class RankGroup {
  public:
-  // Loads the model on all ranks. INVALID_ARGUMENT names field or file, tensor and reason.
+  // Loads the model on all ranks at once. INVALID_ARGUMENT or NOT_FOUND names field or file, tensor
+  // and reason (also a tensor that the model would ignore); RESOURCE_EXHAUSTED names the bytes.
   static absl::StatusOr<std::unique_ptr<RankGroup>> Create(const RankGroupOptions& options);
   ~RankGroup();
 

@@ -1,0 +1,50 @@
+#include "worker/comm/thread_barrier.h"
+
+#include <thread>
+
+namespace krait {
+namespace {
+
+// Polls before sleeping. A decode step meets about twice a layer, and ranks arrive within
+// microseconds of each other: sleeping each time costs more than the exchange.
+constexpr int kPolls = 2000;
+
+void Relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+#endif
+}
+
+}  // namespace
+
+bool ThreadBarrier::Arrive() {
+  // Read before looking at aborted_: an Abort in between changes the round, so it is never missed.
+  const uint32_t round = round_.load(std::memory_order_acquire);
+  if (aborted()) return false;
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == num_threads_) {
+    arrived_.store(0, std::memory_order_relaxed);
+    round_.fetch_add(1, std::memory_order_acq_rel);
+    round_.notify_all();
+  } else {
+    AwaitChange(round);
+  }
+  return !aborted();
+}
+
+void ThreadBarrier::AwaitChange(uint32_t round) {
+  for (int i = 0; i < kPolls; ++i) {
+    if (round_.load(std::memory_order_acquire) != round) return;
+    Relax();
+  }
+  round_.wait(round, std::memory_order_acquire);
+}
+
+void ThreadBarrier::Abort() {
+  aborted_.store(true, std::memory_order_release);
+  round_.fetch_add(1, std::memory_order_acq_rel);
+  round_.notify_all();
+}
+
+}  // namespace krait

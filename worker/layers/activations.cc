@@ -1,0 +1,27 @@
+#include "worker/layers/activations.h"
+
+#include "common/status_macros.h"
+
+namespace krait {
+
+absl::StatusOr<Activations> Activations::Create(const ActivationDims& dims, Backend* backend) {
+  Activations memory;
+  const auto allocate = [backend](Tensor& tensor, Shape shape) -> absl::Status {
+    if (shape.num_elements() == 0) return absl::OkStatus();
+    ASSIGN_OR_RETURN(tensor, backend->Allocate(DType::kF32, shape));
+    return absl::OkStatus();
+  };
+  const int64_t t = dims.max_tokens;
+  RETURN_IF_ERROR(allocate(memory.hidden_, {t, dims.hidden_size}));
+  RETURN_IF_ERROR(allocate(memory.normed_, {t, dims.hidden_size}));
+  RETURN_IF_ERROR(allocate(memory.qkv_, {t, dims.qkv_width}));
+  RETURN_IF_ERROR(allocate(memory.attention_, {t, dims.attention_width}));
+  RETURN_IF_ERROR(allocate(memory.gate_up_, {t, 2 * dims.intermediate}));
+  RETURN_IF_ERROR(allocate(memory.mlp_, {t, dims.intermediate}));
+  RETURN_IF_ERROR(allocate(memory.last_, {dims.max_logits, dims.hidden_size}));
+  RETURN_IF_ERROR(allocate(memory.mixer_partials_, {dims.mixer_blocks, t, dims.hidden_size}));
+  RETURN_IF_ERROR(allocate(memory.mlp_partials_, {dims.mlp_blocks, t, dims.hidden_size}));
+  return memory;
+}
+
+}  // namespace krait

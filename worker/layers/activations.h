@@ -1,0 +1,52 @@
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "kernels/backend.h"
+
+namespace krait {
+
+// The widths of what flows between layers on one rank.
+struct ActivationDims {
+  int64_t max_tokens = 0;  // of a pass
+  int64_t max_logits = 0;  // rows of a pass
+  int64_t hidden_size = 0;
+  int64_t qkv_width = 0;        // own query, key and value heads
+  int64_t attention_width = 0;  // own query heads
+  int64_t intermediate = 0;     // own part
+  int64_t mixer_blocks = 0;     // own blocks of o_proj; 0 for a group of one
+  int64_t mlp_blocks = 0;       // own blocks of down_proj; 0 for a group of one
+};
+
+// A rank's memory for one pass, allocated once and shared by all layers in turn. Views are of the
+// first `num_tokens` rows. Rank thread only.
+class Activations {
+ public:
+  // RESOURCE_EXHAUSTED names the bytes.
+  static absl::StatusOr<Activations> Create(const ActivationDims& dims, Backend* backend);
+
+  TensorView hidden(int64_t num_tokens) const { return hidden_.view().Rows(0, num_tokens); }
+  TensorView normed(int64_t num_tokens) const { return normed_.view().Rows(0, num_tokens); }
+  TensorView qkv(int64_t num_tokens) const { return qkv_.view().Rows(0, num_tokens); }
+  TensorView attention(int64_t num_tokens) const { return attention_.view().Rows(0, num_tokens); }
+  TensorView gate_up(int64_t num_tokens) const { return gate_up_.view().Rows(0, num_tokens); }
+  TensorView mlp(int64_t num_tokens) const { return mlp_.view().Rows(0, num_tokens); }
+  TensorView last(int64_t num_logits) const { return last_.view().Rows(0, num_logits); }
+  // Two, because a reduction's partial sums must rest until the next one (BlockReduction).
+  float* mixer_partials() const { return mixer_partials_.ptr<float>(); }
+  float* mlp_partials() const { return mlp_partials_.ptr<float>(); }
+
+ private:
+  Activations() = default;
+
+  Tensor hidden_;          // [max_tokens, hidden_size]: the residual stream
+  Tensor normed_;          // [max_tokens, hidden_size]
+  Tensor qkv_;             // [max_tokens, qkv_width]
+  Tensor attention_;       // [max_tokens, attention_width]
+  Tensor gate_up_;         // [max_tokens, 2 intermediate]
+  Tensor mlp_;             // [max_tokens, intermediate]
+  Tensor last_;            // [max_logits, hidden_size]: rows whose logits are wanted
+  Tensor mixer_partials_;  // [mixer_blocks, max_tokens, hidden_size]
+  Tensor mlp_partials_;    // [mlp_blocks, max_tokens, hidden_size]
+};
+
+}  // namespace krait

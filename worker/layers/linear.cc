@@ -1,0 +1,116 @@
+#include "worker/layers/linear.h"
+
+#include "common/logging.h"
+#include "common/status_macros.h"
+
+namespace krait {
+
+absl::StatusOr<ColumnParallelLinear> ColumnParallelLinear::Load(const Checkpoint& checkpoint,
+                                                                std::vector<WeightSlice> parts,
+                                                                const RankContext& context) {
+  ASSIGN_OR_RETURN(const LinearSource source,
+                   MakeLinearSource(checkpoint, std::move(parts), 1, context.weight_dtype));
+  ASSIGN_OR_RETURN(std::unique_ptr<LinearWeight> weight, context.backend->PrepareLinear(source));
+  return ColumnParallelLinear(context.backend, std::move(weight));
+}
+
+ColumnParallelLinear::ColumnParallelLinear(Backend* backend, std::unique_ptr<LinearWeight> weight)
+    : backend_(backend), weight_(std::move(weight)) {}
+
+void ColumnParallelLinear::Forward(const TensorView& x, const TensorView& y) const {
+  backend_->Linear({.x = x, .weight = weight_.get(), .y = y});
+}
+
+absl::StatusOr<QkvParallelLinear> QkvParallelLinear::Load(const Checkpoint& checkpoint,
+                                                          const QkvNames& names,
+                                                          const AttentionDims& dims,
+                                                          const RankContext& context) {
+  const Range kv_rows = context.sharding.kv_groups * dims.head_dim;
+  const Range q_rows = kv_rows * dims.heads_per_group();
+  const int64_t q_size = dims.num_heads * dims.head_dim;
+  const int64_t kv_size = dims.num_kv_heads * dims.head_dim;
+  const int64_t k = dims.hidden_size;
+  ASSIGN_OR_RETURN(ColumnParallelLinear linear,
+                   ColumnParallelLinear::Load(
+                       checkpoint,
+                       {WeightSlice::Rows(names.q, q_size, k, q_rows.begin, q_rows.end),
+                        WeightSlice::Rows(names.k, kv_size, k, kv_rows.begin, kv_rows.end),
+                        WeightSlice::Rows(names.v, kv_size, k, kv_rows.begin, kv_rows.end)},
+                       context));
+  return QkvParallelLinear(std::move(linear), dims, context.sharding.kv_groups.size());
+}
+
+QkvParallelLinear::QkvParallelLinear(ColumnParallelLinear linear, const AttentionDims& dims,
+                                     int64_t num_kv_heads)
+    : linear_(std::move(linear)),
+      num_heads_(num_kv_heads * dims.heads_per_group()),
+      num_kv_heads_(num_kv_heads),
+      head_dim_(dims.head_dim) {}
+
+TensorView QkvParallelLinear::Heads(const TensorView& qkv, int64_t first, int64_t count) const {
+  return qkv.Columns(first * head_dim_, (first + count) * head_dim_)
+      .WithShape({qkv.dim(0), count, head_dim_});
+}
+
+TensorView QkvParallelLinear::Query(const TensorView& qkv) const {
+  return Heads(qkv, 0, num_heads_);
+}
+
+TensorView QkvParallelLinear::Key(const TensorView& qkv) const {
+  return Heads(qkv, num_heads_, num_kv_heads_);
+}
+
+TensorView QkvParallelLinear::Value(const TensorView& qkv) const {
+  return Heads(qkv, num_heads_ + num_kv_heads_, num_kv_heads_);
+}
+
+absl::StatusOr<MergedColumnParallelLinear> MergedColumnParallelLinear::Load(
+    const Checkpoint& checkpoint, const std::vector<std::string>& names, int64_t n, Range rows,
+    int64_t k, const RankContext& context) {
+  std::vector<WeightSlice> parts;
+  for (const std::string& name : names) {
+    parts.push_back(WeightSlice::Rows(name, n, k, rows.begin, rows.end));
+  }
+  ASSIGN_OR_RETURN(ColumnParallelLinear linear,
+                   ColumnParallelLinear::Load(checkpoint, std::move(parts), context));
+  return MergedColumnParallelLinear(std::move(linear));
+}
+
+absl::StatusOr<RowParallelLinear> RowParallelLinear::Load(const Checkpoint& checkpoint,
+                                                          const std::string& name, int64_t n,
+                                                          const BlockCut& cut,
+                                                          const RankContext& context) {
+  const Range columns = cut.own * cut.block_size;
+  WeightSlice slice =
+      WeightSlice::Columns(name, n, cut.num_blocks * cut.block_size, columns.begin, columns.end);
+  ASSIGN_OR_RETURN(
+      const LinearSource source,
+      MakeLinearSource(checkpoint, {std::move(slice)}, cut.own.size(), context.weight_dtype));
+  ASSIGN_OR_RETURN(std::unique_ptr<LinearWeight> weight, context.backend->PrepareLinear(source));
+  return RowParallelLinear(context, cut, std::move(weight));
+}
+
+RowParallelLinear::RowParallelLinear(const RankContext& context, const BlockCut& cut,
+                                     std::unique_ptr<LinearWeight> weight)
+    : backend_(context.backend),
+      comm_(context.comm),
+      cut_(cut),
+      n_(weight->n()),
+      weight_(std::move(weight)) {}
+
+absl::Status RowParallelLinear::Forward(const TensorView& x, const TensorView& residual,
+                                        float* partials, const TensorView& out) const {
+  if (comm_->size() == 1) {
+    backend_->Linear({.x = x, .weight = weight_.get(), .y = out, .residual = &residual});
+    return comm_->CheckHealth();
+  }
+  const TensorView sums(partials, DType::kF32, {cut_.own.size(), x.dim(0), n_});
+  backend_->Linear({.x = x, .weight = weight_.get(), .y = sums, .partials = true});
+  return comm_->AllReduceSum({.partials = sums,
+                              .first_block = cut_.own.begin,
+                              .num_blocks = cut_.num_blocks,
+                              .residual = &residual,
+                              .out = out});
+}
+
+}  // namespace krait

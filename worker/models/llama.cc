@@ -1,0 +1,174 @@
+#include "worker/models/llama.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "worker/cache/cache_storage.h"
+
+namespace krait {
+namespace {
+
+AttentionDims AttentionDimsOf(const ModelConfig& config) {
+  return {.hidden_size = config.hidden_size,
+          .num_heads = config.num_heads,
+          .num_kv_heads = config.num_kv_heads,
+          .head_dim = config.head_dim};
+}
+
+AttentionNames AttentionNamesOf(const std::string& layer) {
+  return {.qkv = {.q = layer + "self_attn.q_proj.weight",
+                  .k = layer + "self_attn.k_proj.weight",
+                  .v = layer + "self_attn.v_proj.weight"},
+          .o = layer + "self_attn.o_proj.weight"};
+}
+
+MlpNames MlpNamesOf(const std::string& layer) {
+  return {.gate = layer + "mlp.gate_proj.weight",
+          .up = layer + "mlp.up_proj.weight",
+          .down = layer + "mlp.down_proj.weight"};
+}
+
+ActivationDims ActivationDimsOf(const ModelInputs& inputs) {
+  const ModelConfig& config = inputs.config;
+  const Sharding& sharding = inputs.context.sharding;
+  const int64_t kv_width = sharding.kv_groups.size() * config.head_dim;
+  const int64_t q_width = kv_width * (config.num_heads / config.num_kv_heads);
+  const bool alone = inputs.context.alone();
+  return {.max_tokens = inputs.max_tokens,
+          .max_logits = inputs.max_logits,
+          .hidden_size = config.hidden_size,
+          .qkv_width = q_width + 2 * kv_width,
+          .attention_width = q_width,
+          .intermediate = sharding.intermediate().size(),
+          .mixer_blocks = alone ? 0 : sharding.kv_groups.size(),
+          .mlp_blocks = alone ? 0 : sharding.mlp_blocks.size()};
+}
+
+PagedKvSpec KvSpecOf(const ModelInputs& inputs) {
+  return {.num_layers = static_cast<int>(inputs.config.num_layers),
+          .kv_heads = static_cast<int>(inputs.context.sharding.kv_groups.size()),
+          .head_dim = static_cast<int>(inputs.config.head_dim),
+          .page_size = inputs.page_size};
+}
+
+absl::StatusOr<LmHead> LoadHead(const ModelInputs& inputs) {
+  const ModelConfig& config = inputs.config;
+  ASSIGN_OR_RETURN(std::vector<TokenId> token_map, config.LoadDraftTokenMap(inputs.checkpoint));
+  const LmHeadSource source{.name = config.tie_word_embeddings ? kEmbeddingName : kHeadName,
+                            .num_rows = config.head_rows(),
+                            .token_map = std::move(token_map)};
+  return LmHead::Load(inputs.checkpoint, source, config.hidden_size, inputs.context);
+}
+
+}  // namespace
+
+struct Llama::Parts {
+  PagedKvSpec kv_spec;
+  Backend* backend;
+  VocabParallelEmbedding embedding;
+  std::vector<Layer> layers;
+  RmsNorm final_norm;
+  LmHead head;
+  RotaryTables rotary;
+  Activations activations;
+};
+
+Llama::Llama(Parts parts)
+    : kv_spec_(parts.kv_spec),
+      backend_(parts.backend),
+      embedding_(std::move(parts.embedding)),
+      layers_(std::move(parts.layers)),
+      final_norm_(std::move(parts.final_norm)),
+      head_(std::move(parts.head)),
+      rotary_(std::move(parts.rotary)),
+      activations_(std::move(parts.activations)) {}
+
+absl::StatusOr<Llama::Layer> Llama::LoadLayer(const ModelInputs& inputs, int index) {
+  const ModelConfig& config = inputs.config;
+  const std::string name = absl::StrCat("model.layers.", index, ".");
+  ASSIGN_OR_RETURN(RmsNorm input_norm,
+                   RmsNorm::Load(inputs.checkpoint, name + "input_layernorm.weight",
+                                 config.hidden_size, config.rms_norm_eps, inputs.context));
+  ASSIGN_OR_RETURN(Attention attention, Attention::Load(inputs.checkpoint, AttentionNamesOf(name),
+                                                        AttentionDimsOf(config), inputs.context));
+  ASSIGN_OR_RETURN(RmsNorm post_attention_norm,
+                   RmsNorm::Load(inputs.checkpoint, name + "post_attention_layernorm.weight",
+                                 config.hidden_size, config.rms_norm_eps, inputs.context));
+  ASSIGN_OR_RETURN(
+      Mlp mlp, Mlp::Load(inputs.checkpoint, MlpNamesOf(name), config.hidden_size, inputs.context));
+  return Layer{std::move(input_norm), std::move(attention), std::move(post_attention_norm),
+               std::move(mlp)};
+}
+
+absl::StatusOr<std::unique_ptr<CausalLM>> Llama::Load(const ModelInputs& inputs) {
+  const ModelConfig& config = inputs.config;
+  const RankContext& context = inputs.context;
+  ASSIGN_OR_RETURN(VocabParallelEmbedding embedding,
+                   VocabParallelEmbedding::Load(inputs.checkpoint, kEmbeddingName,
+                                                config.hidden_size, inputs.max_tokens, context));
+  std::vector<Layer> layers;
+  for (int i = 0; i < config.num_layers; ++i) {
+    ASSIGN_OR_RETURN(Layer layer, LoadLayer(inputs, i));
+    layers.push_back(std::move(layer));
+    if (inputs.on_progress) inputs.on_progress((i + 1.0) / (config.num_layers + 1.0));
+  }
+  ASSIGN_OR_RETURN(RmsNorm final_norm,
+                   RmsNorm::Load(inputs.checkpoint, kFinalNormName, config.hidden_size,
+                                 config.rms_norm_eps, context));
+  ASSIGN_OR_RETURN(LmHead head, LoadHead(inputs));
+  ASSIGN_OR_RETURN(RotaryTables rotary, RotaryTables::Create(inputs.max_positions, config.head_dim,
+                                                             config.rope_theta, context.backend));
+  ASSIGN_OR_RETURN(Activations activations,
+                   Activations::Create(ActivationDimsOf(inputs), context.backend));
+  if (inputs.on_progress) inputs.on_progress(1.0);
+  return std::unique_ptr<CausalLM>(new Llama(
+      Parts{KvSpecOf(inputs), context.backend, std::move(embedding), std::move(layers),
+            std::move(final_norm), std::move(head), std::move(rotary), std::move(activations)}));
+}
+
+PagedKvSpec Llama::KvSpec() const { return kv_spec_; }
+
+int64_t Llama::weight_bytes() const {
+  int64_t bytes = final_norm_.num_bytes() + head_.num_bytes();
+  for (const Layer& layer : layers_) {
+    bytes += layer.input_norm.num_bytes() + layer.attention.num_bytes() +
+             layer.post_attention_norm.num_bytes() + layer.mlp.num_bytes();
+  }
+  return bytes;
+}
+
+absl::Status Llama::Forward(const ForwardContext& context, CacheStorage& cache,
+                            const TensorView& logits) {
+  const TensorView hidden = activations_.hidden(context.num_tokens);
+  RETURN_IF_ERROR(embedding_.Forward(context.token_ids, context.num_tokens, hidden));
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const int layer = static_cast<int>(i);
+    const KvPages pages{.keys = cache.Keys(layer), .values = cache.Values(layer)};
+    RETURN_IF_ERROR(RunLayer(layers_[i], context, pages));
+  }
+  if (context.num_logits > 0) ComputeLogits(context, logits);
+  return absl::OkStatus();
+}
+
+absl::Status Llama::RunLayer(const Layer& layer, const ForwardContext& context, KvPages pages) {
+  const TensorView hidden = activations_.hidden(context.num_tokens);
+  const TensorView normed = activations_.normed(context.num_tokens);
+  layer.input_norm.Forward(hidden, normed);
+  RETURN_IF_ERROR(layer.attention.Forward(context, rotary_, pages, normed, activations_, hidden));
+  layer.post_attention_norm.Forward(hidden, normed);
+  return layer.mlp.Forward(normed, activations_, hidden);
+}
+
+void Llama::ComputeLogits(const ForwardContext& context, const TensorView& logits) {
+  const TensorView last = activations_.last(context.num_logits);
+  // A lookup with row numbers for ids: collects the rows that want logits.
+  backend_->Embedding(
+      {.table = activations_.hidden(context.num_tokens), .ids = context.logits_rows, .out = last});
+  final_norm_.Forward(last, last);
+  head_.Forward(last, logits);
+}
+
+}  // namespace krait

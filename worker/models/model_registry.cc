@@ -1,0 +1,37 @@
+#include "worker/models/model_registry.h"
+
+#include "absl/strings/str_cat.h"
+#include "worker/models/llama.h"
+
+namespace krait {
+namespace {
+
+struct ModelEntry {
+  const char* architecture;
+  absl::StatusOr<std::unique_ptr<CausalLM>> (*load)(const ModelInputs& inputs);
+};
+
+// To add an architecture: one line here, its fields in model_config.cc, a file beside llama.cc.
+// Mistral without its sliding window is a Llama.
+constexpr ModelEntry kModels[] = {
+    {"LlamaForCausalLM", &Llama::Load},
+    {"MistralForCausalLM", &Llama::Load},
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CausalLM>> MakeModel(const ModelInputs& inputs) {
+  for (const ModelEntry& entry : kModels) {
+    if (inputs.config.architecture == entry.architecture) return entry.load(inputs);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("architecture ", inputs.config.architecture, " is not served"));
+}
+
+ShardingDims ShardingDimsOf(const ModelConfig& config) {
+  return {.num_kv_groups = config.num_kv_heads,
+          .intermediate_size = config.intermediate_size,
+          .vocab_size = config.vocab_size};
+}
+
+}  // namespace krait

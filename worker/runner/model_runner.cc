@@ -1,0 +1,100 @@
+#include "worker/runner/model_runner.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "worker/cache/cache_storage.h"
+#include "worker/layers/sharding.h"
+#include "worker/models/model_registry.h"
+
+namespace krait {
+
+struct ModelRunner::State {
+  ModelRunnerOptions options;
+  int64_t vocab_size = 0;
+  int max_positions = 0;
+  Backend* backend = nullptr;
+  Communicator* comm = nullptr;
+  std::unique_ptr<CausalLM> model;
+  std::unique_ptr<CacheStorage> cache;
+  std::unique_ptr<BatchPacker> packer;
+  Tensor logits;  // [max_logits, vocab of this rank], f32
+};
+
+namespace {
+
+int MaxPositions(const ModelRunnerOptions& options, const ModelConfig& config) {
+  const int64_t in_pages = int64_t{options.num_pages} * options.page_size;
+  return static_cast<int>(std::min(config.max_context_tokens, in_pages));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const ModelRunnerOptions& options,
+                                                                 const ModelConfig& config,
+                                                                 const Checkpoint& checkpoint,
+                                                                 Backend* backend,
+                                                                 Communicator* comm) {
+  std::unique_ptr<ModelRunner> runner(new ModelRunner());
+  State& state = *runner->state_;
+  state.options = options;
+  state.vocab_size = config.vocab_size;
+  state.max_positions = MaxPositions(options, config);
+  state.backend = backend;
+  state.comm = comm;
+  RankContext context{.backend = backend, .comm = comm, .weight_dtype = options.weight_dtype};
+  ASSIGN_OR_RETURN(context.sharding,
+                   MakeSharding(ShardingDimsOf(config), comm->rank(), comm->size()));
+  ASSIGN_OR_RETURN(state.model, MakeModel({.config = config,
+                                           .checkpoint = checkpoint,
+                                           .context = context,
+                                           .page_size = options.page_size,
+                                           .max_positions = state.max_positions,
+                                           .max_tokens = options.max_tokens,
+                                           .max_logits = options.max_logits,
+                                           .on_progress = options.on_progress}));
+  ASSIGN_OR_RETURN(state.cache,
+                   CacheStorage::Create(state.model->KvSpec(), options.num_pages, backend));
+  state.packer = std::make_unique<BatchPacker>(options.page_size);
+  ASSIGN_OR_RETURN(
+      state.logits,
+      backend->Allocate(DType::kF32, {options.max_logits, state.model->vocab_shard().size()}));
+  return runner;
+}
+
+ModelRunner::ModelRunner() : state_(std::make_unique<State>()) {}
+
+ModelRunner::~ModelRunner() = default;
+
+absl::StatusOr<TensorView> ModelRunner::Forward(absl::Span<const BatchRow> rows) {
+  const ForwardContext& context = state_->packer->Pack(rows);
+  CHECK(1 <= context.num_tokens && context.num_tokens <= state_->options.max_tokens);
+  CHECK_LE(context.num_logits, state_->options.max_logits);
+  const TensorView logits = state_->logits.view().Rows(0, context.num_logits);
+  RETURN_IF_ERROR(state_->model->Forward(context, *state_->cache, logits));
+  return logits;
+}
+
+void ModelRunner::PoisonPages(absl::Span<const PageId> pages) { state_->cache->Poison(pages); }
+
+const ModelRunnerOptions& ModelRunner::options() const { return state_->options; }
+
+const VocabShard& ModelRunner::vocab_shard() const { return state_->model->vocab_shard(); }
+
+int64_t ModelRunner::vocab_size() const { return state_->vocab_size; }
+
+int ModelRunner::max_positions() const { return state_->max_positions; }
+
+Backend* ModelRunner::backend() const { return state_->backend; }
+
+Communicator* ModelRunner::comm() const { return state_->comm; }
+
+int64_t ModelRunner::weight_bytes() const { return state_->model->weight_bytes(); }
+
+int64_t ModelRunner::kv_bytes_per_token() const {
+  return state_->cache->spec().bytes_per_page() / state_->cache->spec().page_size;
+}
+
+}  // namespace krait
