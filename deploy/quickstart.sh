@@ -1,0 +1,205 @@
+#!/usr/bin/env bash
+# From a fresh Debian 12 machine to a streamed answer: installs packages, builds, fetches the default
+# model, cuts a draft out of it, starts coordinator + target worker + draft worker, asks once.
+set -euo pipefail
+readonly ROOT=$(cd "$(dirname "$0")/.." && pwd)
+readonly BIN=$ROOT/build/release/bin
+readonly CACHE_DIR=${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/krait
+readonly READY_TIMEOUT_S=120
+
+usage() {
+  cat <<'USAGE'
+usage: quickstart.sh [options]
+  --prompt TEXT         what to continue (default: "The capital of France is")
+  --chat                send TEXT as a user's message, through the model's chat template
+  --max-tokens N        at most N new tokens (default 64)
+  --tp N                tensor-parallel ranks of the target worker (default 2)
+  --draft-tokens K      draft tokens a round: 0 to 15, or "adaptive" (default)
+  --json                one JSON document on standard output, everything else on standard error
+  --keep                leave the cluster serving and print how to call and stop it
+  --model PATH          a Hugging Face folder or .gguf file instead of the default model
+exit codes: 0 ok; 64 usage or configuration; 65 bad model; 69 something needed cannot be had;
+            70 internal error; 130, 143 interrupted
+USAGE
+}
+
+say() { echo "quickstart: $*" >&2; }
+die() { local code=$1; shift; say "$*"; exit "$code"; }
+
+prompt="The capital of France is" chat=0 max_tokens=64 tp=2 draft_tokens=adaptive json=0 keep=0 model=""
+run_dir="" cluster_pid="" address=""
+
+need_integer() {  # NAME VALUE LOW HIGH
+  [[ $2 =~ ^[0-9]{1,9}$ ]] && ((10#$2 >= $3 && 10#$2 <= $4)) ||
+    die 64 "$1 must be a number from $3 to $4, got '$2'"
+}
+
+parse_arguments() {
+  while [[ $# -gt 0 ]]; do
+    case "$1" in
+      --chat) chat=1 ;;
+      --json) json=1 ;;
+      --keep) keep=1 ;;
+      -h | --help) usage; exit 0 ;;
+      --prompt | --max-tokens | --tp | --draft-tokens | --model)
+        [[ $# -gt 1 ]] || die 64 "$1 needs a value"
+        case "$1" in
+          --prompt) prompt=$2 ;;
+          --max-tokens) need_integer "$1" "$2" 1 1000000; max_tokens=$2 ;;
+          --tp) need_integer "$1" "$2" 1 1024; tp=$2 ;;
+          --draft-tokens) [[ $2 == adaptive ]] || need_integer "$1" "$2" 0 15; draft_tokens=$2 ;;
+          --model) [[ -e $2 ]] || die 65 "--model $2: no such file or folder"; model=$(realpath "$2") ;;
+        esac
+        shift ;;
+      *) usage >&2; die 64 "unknown argument '$1'" ;;
+    esac
+    shift
+  done
+}
+
+build() {
+  say "building (the first time takes several minutes)"
+  cmake -S "$ROOT" --preset release >/dev/null || die 70 "cmake cannot configure the build"
+  cmake --build "$ROOT/build/release" --parallel "$(nproc)" \
+    --target krait-coordinator krait-worker krait-engine krait >&2 || die 70 "the build failed"
+}
+
+# Of the files that hold the model's weights and configuration, so that a changed model gets a new draft.
+model_digest() {
+  if [[ -d $1 ]]; then
+    (cd "$1" && find . -maxdepth 1 -type f \( -name '*.safetensors' -o -name '*.json' \) -print0 |
+      sort -z | xargs -0r sha256sum | sha256sum | cut -d' ' -f1)
+  else
+    sha256sum "$1" | cut -d' ' -f1
+  fi
+}
+
+# Prints the folder of the default draft: the target's first, third-point and last layer (0, 10 and 29
+# of SmolLM2's 30), cut once a model.
+cut_draft() {
+  local layers draft scratch
+  layers=$("$BIN/krait" inspect --json "$1" | python3 -c '
+import json, sys
+n = json.load(sys.stdin)["layers"]
+print(",".join(str(i) for i in sorted({0, n // 3, n - 1})))')
+  draft=$CACHE_DIR/draft-$(model_digest "$1" | cut -c1-16)-layers-${layers//,/-}
+  if [[ ! -d $draft ]]; then
+    mkdir -p "$CACHE_DIR"
+    scratch=$(mktemp -d "$CACHE_DIR/cut.XXXXXX")
+    say "cutting the draft (layers $layers) out of $1"
+    "$BIN/krait" convert --in "$1" --out "$scratch/draft" --layers "$layers" >&2 || { rm -rf "$scratch"; return 65; }
+    mv "$scratch/draft" "$draft"
+    rmdir "$scratch"
+  fi
+  echo "$draft"
+}
+
+write_config() {  # TARGET DRAFT FILE
+  python3 - "$1" "$2" "$3" "$run_dir" "$tp" "$draft_tokens" <<'PY'
+import json, os, sys
+target, draft, file, run_dir, tp, draft_tokens = sys.argv[1:]
+name = os.path.basename(target).removesuffix(".gguf")
+worker = {"name": "target-0", "role": "TARGET", "model_path": target, "model_name": name,
+          "tensor_parallel_size": int(tp)}
+if draft_tokens != "adaptive":
+    worker |= {"max_draft_tokens": int(draft_tokens), "fixed_draft_tokens": True}
+with open(file, "w") as out:
+    json.dump({"run_dir": run_dir,
+               "coordinator": {"model_path": target, "model_name": name,
+                               "port_file": run_dir + "/coordinator.json"},
+               "workers": [worker, {"name": "draft-0", "role": "DRAFT", "model_path": draft,
+                                    "model_name": name}]}, out, indent=2)
+PY
+}
+
+show_log() { tail -n 20 "$run_dir/up.log" >&2 || true; }
+
+start_cluster() {
+  # Its own session: an interrupt at the terminal reaches this script, which stops the cluster.
+  setsid "$BIN/krait" up --config "$run_dir/cluster.json" </dev/null >"$run_dir/up.log" 2>&1 &
+  cluster_pid=$!
+}
+
+stop_cluster() {
+  [[ -n $cluster_pid ]] || return 0
+  kill -TERM "$cluster_pid" 2>/dev/null || true
+  wait "$cluster_pid" 2>/dev/null || true
+  cluster_pid=""
+}
+
+on_exit() {
+  local code=$?
+  trap - EXIT INT TERM
+  stop_cluster
+  if [[ $code == 0 && -n $run_dir && $keep == 0 ]]; then rm -rf "$run_dir"; fi
+  [[ $code == 0 || -z $run_dir ]] || say "logs are in $run_dir"
+  exit "$code"
+}
+
+# Ready: every worker serves, and the target reaches its draft.
+cluster_is_ready() {
+  [[ -s $run_dir/coordinator.json ]] || return 1
+  address=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' \
+    "$run_dir/coordinator.json" 2>/dev/null) || return 1
+  "$BIN/krait" status --coordinator "$address" --json 2>/dev/null >"$run_dir/status.json" || return 1
+  python3 - "$run_dir/status.json" <<'PY'
+import json, sys
+workers = json.load(open(sys.argv[1])).get("workers", [])
+sys.exit(not (len(workers) == 2 and all(w["state"] == "READY" for w in workers) and
+              any(w.get("draft_connected") for w in workers)))
+PY
+}
+
+await_ready() {
+  local deadline=$((SECONDS + READY_TIMEOUT_S)) code=0
+  say "loading the models"
+  until cluster_is_ready; do
+    if ! kill -0 "$cluster_pid" 2>/dev/null; then
+      wait "$cluster_pid" || code=$?
+      cluster_pid=""
+      show_log
+      die "$((code == 0 ? 70 : code))" "the cluster ended before it was ready"
+    fi
+    ((SECONDS < deadline)) || { show_log; die 69 "not ready after $READY_TIMEOUT_S s"; }
+    sleep 0.2
+  done
+}
+
+ask() {
+  local arguments=(--coordinator "$address" --max-tokens "$max_tokens" --temperature 0)
+  if [[ $chat == 1 ]]; then arguments+=(--chat); fi
+  if [[ $json == 1 ]]; then arguments+=(--json); fi
+  "$BIN/krait" generate "${arguments[@]}" --prompt "$prompt"
+}
+
+print_how_to_call() {
+  cat >&2 <<HOW
+The cluster serves on $address (logs and configuration: $run_dir).
+  ask:   $BIN/krait generate --coordinator $address --prompt 'Once upon a time'
+  watch: $BIN/krait status --coordinator $address
+  stop:  kill $cluster_pid
+HOW
+}
+
+main() {
+  parse_arguments "$@"
+  trap on_exit EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  "$ROOT/deploy/install_deps.sh" --build-only
+  build
+  if [[ -z $model ]]; then model=$("$ROOT/deploy/fetch_model.sh"); fi
+  local draft
+  draft=$(cut_draft "$model")
+  run_dir=$(mktemp -d "${TMPDIR:-/tmp}/krait.XXXXXX")
+  write_config "$model" "$draft" "$run_dir/cluster.json"
+  start_cluster
+  await_ready
+  ask
+  if [[ $keep == 1 ]]; then
+    print_how_to_call
+    cluster_pid=""  # stays up
+  fi
+}
+
+main "$@"
