@@ -61,7 +61,10 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
 
   bool null() override { return Add(JsonValue()); }
   bool boolean(bool value) override { return Add(JsonValue(value)); }
-  bool number_integer(number_integer_t value) override { return Add(JsonValue(int64_t{value})); }
+  bool number_integer(number_integer_t value) override {
+    // The library calls this for negative literals only: a zero here was written -0.
+    return Add(value == 0 ? JsonValue(-0.0) : JsonValue(int64_t{value}));
+  }
   bool number_unsigned(number_unsigned_t value) override {
     const bool fits = value <= static_cast<uint64_t>(INT64_MAX);
     return Add(fits ? JsonValue(static_cast<int64_t>(value)) : JsonValue(uint64_t{value}));

@@ -37,7 +37,7 @@ class JsonValue {
   bool is_array() const { return std::holds_alternative<JsonArray>(storage_); }
   bool is_object() const { return std::holds_alternative<JsonObject>(storage_); }
   bool is_number() const { return is_integer() || std::holds_alternative<double>(storage_); }
-  // uint64 is used only for integers above INT64_MAX.
+  // uint64 is used only for integers above INT64_MAX. The literal -0 is no integer.
   bool is_integer() const {
     return std::holds_alternative<int64_t>(storage_) || std::holds_alternative<uint64_t>(storage_);
   }

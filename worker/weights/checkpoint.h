@@ -72,12 +72,12 @@ class Checkpoint {
 
   // SHA-256 in hex over names, shapes, types and stored bytes of all tensors, in the order of
   // their names: the same for every tensor-parallel degree. Reads the files once; `num_threads`
-  // only makes it faster. The first digest is kept.
+  // only makes it faster.
   absl::StatusOr<std::string> WeightsDigest(int num_threads = 1) const;
 
  private:
   struct ReadMark {
-    std::atomic<bool> read{false};
+    mutable std::atomic<bool> read{false};
   };
 
   Checkpoint() = default;
