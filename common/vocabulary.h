@@ -22,6 +22,9 @@ enum class TokenKind : uint8_t {
   kUnused,
 };
 
+inline constexpr int64_t kMaxVocabularySize = int64_t{1} << 21;
+inline constexpr int64_t kMaxVocabularyBytes = int64_t{64} << 20;  // pieces and merges together
+
 struct Vocabulary {
   // Byte-level BPE pieces in the printable alphabet of GPT-2, indexed by id.
   std::vector<std::string> pieces;
@@ -42,9 +45,18 @@ struct Vocabulary {
   // field.
   static absl::StatusOr<Vocabulary> Load(const std::string& path);
 
+  // A vocabulary without merges: ids 0..255 are the bytes, then one id per control token. For tiny
+  // models: anything can be spelled and nothing has to be trained.
+  static Vocabulary Bytes(const std::vector<std::string>& control_tokens);
+
   // SHA-256 in hex over ids, pieces, kinds, merges and the splitting rule, in one canonical form: a
   // GGUF file and the folder that `krait convert` makes of it have the same digest.
   std::string Digest() const;
 };
+
+// What holds for every loaded vocabulary: sizes within the limits, one kind a piece, ids without
+// holes, no piece twice, merges of known pieces into a known piece and none twice, a known
+// splitting rule, special ids inside. INVALID_ARGUMENT names the file, the field and the element.
+absl::Status ValidateVocabulary(const Vocabulary& vocabulary);
 
 }  // namespace krait

@@ -1,0 +1,360 @@
+#include "common/folder_vocabulary.h"
+
+#include <filesystem>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "common/byte_alphabet.h"
+#include "common/input_file.h"
+#include "common/json.h"
+#include "common/splitting_rule.h"
+#include "common/status_macros.h"
+#include "common/strings.h"
+
+namespace krait {
+namespace {
+
+constexpr uint64_t kMaxTemplateBytes = 1u << 20;
+
+absl::Status FieldError(const std::string& file, std::string_view field, std::string_view what) {
+  return absl::InvalidArgumentError(absl::StrCat(file, ": ", ToAbsl(field), ": ", ToAbsl(what)));
+}
+
+const JsonValue* FindPresent(const JsonValue& object, std::string_view key) {
+  const JsonValue* value = object.is_object() ? object.Find(key) : nullptr;
+  return value == nullptr || value->is_null() ? nullptr : value;
+}
+
+// Absent files are normal here: an empty object stands for them.
+absl::StatusOr<JsonValue> ReadOptional(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return JsonValue(JsonValue::Storage(JsonObject()));
+  return ReadJsonFile(path);
+}
+
+// ---- tokenizer.json --------------------------------------------------------------------------
+
+class TokenizerJsonReader {
+ public:
+  TokenizerJsonReader(const std::string& path, const JsonValue& root) : path_(path), root_(root) {}
+
+  absl::StatusOr<Vocabulary> Read() {
+    vocabulary_.source = path_;
+    vocabulary_.model = "gpt2";
+    RETURN_IF_ERROR(ReadModel());
+    RETURN_IF_ERROR(ReadAddedTokens());
+    RETURN_IF_ERROR(ReadSplittingRule());
+    return std::move(vocabulary_);
+  }
+
+ private:
+  absl::Status ReadModel() {
+    const JsonValue* model = FindPresent(root_, "model");
+    if (model == nullptr) return FieldError(path_, "model", "missing");
+    const JsonValue* type = FindPresent(*model, "type");
+    if (type != nullptr && !(type->is_string() && type->as_string() == "BPE")) {
+      return FieldError(path_, "model.type", "only \"BPE\" (byte-level) is supported");
+    }
+    const JsonValue* decoder = FindPresent(root_, "decoder");
+    const JsonValue* kind = decoder == nullptr ? nullptr : FindPresent(*decoder, "type");
+    if (kind == nullptr || !kind->is_string() || kind->as_string() != "ByteLevel") {
+      return FieldError(path_, "decoder", "only a \"ByteLevel\" decoder is supported");
+    }
+    if (FindPresent(root_, "normalizer") != nullptr) {
+      return FieldError(path_, "normalizer", "not supported, must be null");
+    }
+    RETURN_IF_ERROR(CheckModelOptions(*model));
+    RETURN_IF_ERROR(ReadPieces(*model));
+    RETURN_IF_ERROR(ReadMerges(*model));
+    return CheckUnknownToken(*model);
+  }
+
+  absl::Status CheckModelOptions(const JsonValue& model) {
+    for (std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+      const JsonValue* value = FindPresent(model, key);
+      if (value != nullptr && !(value->is_string() && value->as_string().empty())) {
+        return FieldError(path_, absl::StrCat("model.", ToAbsl(key)), "not supported");
+      }
+    }
+    const JsonValue* fallback = FindPresent(model, "byte_fallback");
+    if (fallback != nullptr && !(fallback->is_bool() && !fallback->as_bool())) {
+      return FieldError(path_, "model.byte_fallback", "not supported, must be false");
+    }
+    const JsonValue* dropout = FindPresent(model, "dropout");
+    if (dropout != nullptr && !(dropout->is_number() && dropout->as_double() == 0)) {
+      return FieldError(path_, "model.dropout", "not supported, must be null or 0");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadPieces(const JsonValue& model) {
+    const JsonValue* vocab = FindPresent(model, "vocab");
+    if (vocab == nullptr || !vocab->is_object()) {
+      return FieldError(path_, "model.vocab", "missing, or not an object");
+    }
+    for (const auto& [piece, id] : vocab->as_object()) {
+      RETURN_IF_ERROR(AddPiece(absl::StrCat("model.vocab[", QuoteJson(piece), "]"), id, piece));
+    }
+    return absl::OkStatus();
+  }
+
+  // Ids may come in any order; holes are found by ValidateVocabulary, as empty pieces.
+  absl::Status AddPiece(const std::string& field, const JsonValue& id, const std::string& piece) {
+    if (!id.is_integer()) return FieldError(path_, field, "id is not an integer");
+    const int64_t value = id.as_int();
+    if (value < 0 || value >= kMaxVocabularySize) {
+      return FieldError(path_, field,
+                        absl::StrCat("id ", value, " is outside 0..", kMaxVocabularySize - 1));
+    }
+    const auto index = static_cast<size_t>(value);
+    if (index >= vocabulary_.pieces.size()) {
+      vocabulary_.pieces.resize(index + 1);
+      vocabulary_.kinds.resize(index + 1, TokenKind::kNormal);
+    }
+    std::string& slot = vocabulary_.pieces[index];
+    if (!slot.empty() && slot != piece) {
+      return FieldError(path_, field,
+                        absl::StrCat("id ", value, " already belongs to ", QuoteJson(slot)));
+    }
+    slot = piece;
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadMerges(const JsonValue& model) {
+    const JsonValue* merges = FindPresent(model, "merges");
+    if (merges == nullptr || !merges->is_array()) {
+      return FieldError(path_, "model.merges", "missing, or not an array");
+    }
+    vocabulary_.merges.reserve(merges->as_array().size());
+    for (const JsonValue& merge : merges->as_array()) {
+      const absl::StatusOr<std::string> text = MergeText(merge);
+      if (!text.ok()) {
+        return FieldError(path_, absl::StrCat("model.merges[", vocabulary_.merges.size(), "]"),
+                          ToStd(text.status().message()));
+      }
+      vocabulary_.merges.push_back(*text);
+    }
+    return absl::OkStatus();
+  }
+
+  // "left right", or since tokenizers 0.20 ["left", "right"].
+  static absl::StatusOr<std::string> MergeText(const JsonValue& merge) {
+    if (merge.is_string()) return merge.as_string();
+    if (!merge.is_array() || merge.as_array().size() != 2 || !merge.as_array()[0].is_string() ||
+        !merge.as_array()[1].is_string()) {
+      return absl::InvalidArgumentError("neither a string nor a pair of strings");
+    }
+    return absl::StrCat(merge.as_array()[0].as_string(), " ", merge.as_array()[1].as_string());
+  }
+
+  // An unknown token takes the place of bytes that have no piece; without one they vanish, which is
+  // what krait does. With all 256 bytes present the field says nothing.
+  absl::Status CheckUnknownToken(const JsonValue& model) {
+    if (FindPresent(model, "unk_token") == nullptr) return absl::OkStatus();
+    const JsonValue& vocab = *model.Find("vocab");
+    absl::flat_hash_map<std::string, bool> present;
+    for (const auto& [piece, id] : vocab.as_object()) {
+      if (piece.size() <= 2) present[piece] = true;
+    }
+    for (int byte = 0; byte < 256; ++byte) {
+      if (!present.contains(std::string(ByteSymbol(static_cast<uint8_t>(byte))))) {
+        return FieldError(path_, "model.unk_token",
+                          absl::StrCat("not supported while byte ", byte, " has no piece"));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadAddedTokens() {
+    const JsonValue* tokens = FindPresent(root_, "added_tokens");
+    if (tokens == nullptr) return absl::OkStatus();
+    if (!tokens->is_array()) return FieldError(path_, "added_tokens", "not an array");
+    for (size_t i = 0; i < tokens->as_array().size(); ++i) {
+      RETURN_IF_ERROR(ReadAddedToken(absl::StrCat("added_tokens[", i, "]"), tokens->as_array()[i]));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadAddedToken(const std::string& field, const JsonValue& token) {
+    const JsonValue* id = FindPresent(token, "id");
+    const JsonValue* content = FindPresent(token, "content");
+    if (id == nullptr || content == nullptr || !content->is_string() ||
+        content->as_string().empty()) {
+      return FieldError(path_, field, "needs an id and a content that is not empty");
+    }
+    for (std::string_view key : {"single_word", "lstrip", "rstrip"}) {
+      const JsonValue* value = FindPresent(token, key);
+      if (value != nullptr && !(value->is_bool() && !value->as_bool())) {
+        return FieldError(path_, absl::StrCat(field, ".", ToAbsl(key)),
+                          "not supported, must be false");
+      }
+    }
+    RETURN_IF_ERROR(AddPiece(field, *id, content->as_string()));
+    const JsonValue* special = FindPresent(token, "special");
+    const bool control = special != nullptr && special->is_bool() && special->as_bool();
+    vocabulary_.kinds[static_cast<size_t>(id->as_int())] =
+        control ? TokenKind::kControl : TokenKind::kUserDefined;
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadSplittingRule() {
+    const JsonValue* pre_tokenizer = FindPresent(root_, "pre_tokenizer");
+    if (pre_tokenizer == nullptr) return FieldError(path_, "pre_tokenizer", "missing");
+    const absl::StatusOr<SplittingRule> rule = RecognizeSplittingRule(*pre_tokenizer);
+    if (!rule.ok()) return FieldError(path_, "pre_tokenizer", ToStd(rule.status().message()));
+    // Absent, the rule's own way counts: GGUF files have no such field either.
+    const JsonValue* whole = FindPresent(*root_.Find("model"), "ignore_merges");
+    if (whole != nullptr && !(whole->is_bool() && whole->as_bool() == rule->whole_words_first)) {
+      return FieldError(path_, "model.ignore_merges",
+                        absl::StrCat("rule ", ToAbsl(rule->name), " needs ",
+                                     rule->whole_words_first ? "true" : "false"));
+    }
+    vocabulary_.pre_tokenizer = std::string(rule->name);
+    return absl::OkStatus();
+  }
+
+  const std::string path_;
+  const JsonValue& root_;
+  Vocabulary vocabulary_;
+};
+
+// ---- the files beside it ---------------------------------------------------------------------
+
+struct SideFiles {
+  std::string folder;
+  JsonValue tokenizer_config;
+  JsonValue generation_config;
+  JsonValue config;
+};
+
+absl::StatusOr<SideFiles> ReadSideFiles(const std::string& folder) {
+  SideFiles files;
+  files.folder = folder;
+  ASSIGN_OR_RETURN(files.tokenizer_config, ReadOptional(folder + "/tokenizer_config.json"));
+  ASSIGN_OR_RETURN(files.generation_config, ReadOptional(folder + "/generation_config.json"));
+  ASSIGN_OR_RETURN(files.config, ReadOptional(folder + "/config.json"));
+  return files;
+}
+
+absl::StatusOr<TokenId> CheckedId(const std::string& file, const std::string& field,
+                                  const JsonValue& value, size_t vocab_size) {
+  if (!value.is_integer() || value.as_int() < 0 ||
+      value.as_int() >= static_cast<int64_t>(vocab_size)) {
+    return FieldError(file, field, absl::StrCat("not an id in 0..", vocab_size - 1));
+  }
+  return static_cast<TokenId>(value.as_int());
+}
+
+// One id or a list of ids.
+absl::StatusOr<std::vector<TokenId>> ReadIds(const std::string& file, const std::string& field,
+                                             const JsonValue& value, size_t vocab_size) {
+  std::vector<TokenId> ids;
+  if (!value.is_array()) {
+    ASSIGN_OR_RETURN(const TokenId id, CheckedId(file, field, value, vocab_size));
+    return std::vector<TokenId>{id};
+  }
+  for (const JsonValue& element : value.as_array()) {
+    ASSIGN_OR_RETURN(const TokenId id, CheckedId(file, field, element, vocab_size));
+    ids.push_back(id);
+  }
+  return ids;
+}
+
+// "bos_token": "<s>", or {"content": "<s>", ...}.
+absl::StatusOr<std::vector<TokenId>> ReadNamedToken(const SideFiles& files, const std::string& key,
+                                                    const Vocabulary& vocabulary) {
+  const JsonValue* value = FindPresent(files.tokenizer_config, key);
+  if (value != nullptr && value->is_object()) value = FindPresent(*value, "content");
+  if (value == nullptr) return std::vector<TokenId>();
+  if (value->is_string()) {
+    for (size_t i = 0; i < vocabulary.pieces.size(); ++i) {
+      if (vocabulary.pieces[i] == value->as_string()) {
+        return std::vector<TokenId>{static_cast<TokenId>(i)};
+      }
+    }
+  }
+  return FieldError(files.folder + "/tokenizer_config.json", key, "no token of the vocabulary");
+}
+
+// What generation uses wins: generation_config.json, then config.json, then the tokenizer's name.
+absl::StatusOr<std::vector<TokenId>> ReadSpecial(const SideFiles& files, const std::string& name,
+                                                 const Vocabulary& vocabulary) {
+  const std::string key = name + "_token_id";
+  const size_t size = vocabulary.pieces.size();
+  if (const JsonValue* value = FindPresent(files.generation_config, key)) {
+    return ReadIds(files.folder + "/generation_config.json", key, *value, size);
+  }
+  if (const JsonValue* value = FindPresent(files.config, key)) {
+    return ReadIds(files.folder + "/config.json", key, *value, size);
+  }
+  return ReadNamedToken(files, name + "_token", vocabulary);
+}
+
+absl::Status ReadSpecialIds(const SideFiles& files, Vocabulary& vocabulary) {
+  ASSIGN_OR_RETURN(const std::vector<TokenId> bos, ReadSpecial(files, "bos", vocabulary));
+  ASSIGN_OR_RETURN(const std::vector<TokenId> pad, ReadSpecial(files, "pad", vocabulary));
+  ASSIGN_OR_RETURN(vocabulary.eos_ids, ReadSpecial(files, "eos", vocabulary));
+  if (!bos.empty()) vocabulary.bos_id = bos.front();
+  if (!pad.empty()) vocabulary.pad_id = pad.front();
+  return absl::OkStatus();
+}
+
+// Whether a post-processor puts a special token before a lone sequence, as Llama 3's does.
+bool StartsWithSpecialToken(const JsonValue* processor) {
+  if (processor == nullptr) return false;
+  if (const JsonValue* list = FindPresent(*processor, "processors"); list && list->is_array()) {
+    for (const JsonValue& step : list->as_array()) {
+      if (StartsWithSpecialToken(&step)) return true;
+    }
+    return false;
+  }
+  const JsonValue* single = FindPresent(*processor, "single");
+  return single != nullptr && single->is_array() && !single->as_array().empty() &&
+         FindPresent(single->as_array()[0], "SpecialToken") != nullptr;
+}
+
+absl::StatusOr<bool> ReadAddBos(const SideFiles& files, const JsonValue& tokenizer) {
+  const JsonValue* flag = FindPresent(files.tokenizer_config, "add_bos_token");
+  if (flag == nullptr) return StartsWithSpecialToken(FindPresent(tokenizer, "post_processor"));
+  if (!flag->is_bool()) {
+    return FieldError(files.folder + "/tokenizer_config.json", "add_bos_token", "not a boolean");
+  }
+  return flag->as_bool();
+}
+
+// A string, or a list of named templates of which "default" counts.
+absl::StatusOr<std::string> ReadChatTemplate(const SideFiles& files) {
+  const std::string jinja = files.folder + "/chat_template.jinja";
+  std::error_code error;
+  if (std::filesystem::exists(jinja, error)) return ReadWholeFile(jinja, kMaxTemplateBytes);
+  const JsonValue* value = FindPresent(files.tokenizer_config, "chat_template");
+  if (value == nullptr) return std::string();
+  if (value->is_string()) return value->as_string();
+  if (value->is_array()) {
+    for (const JsonValue& entry : value->as_array()) {
+      const JsonValue* name = FindPresent(entry, "name");
+      const JsonValue* text = FindPresent(entry, "template");
+      const bool chosen = name != nullptr && name->is_string() && name->as_string() == "default";
+      if (chosen && text != nullptr && text->is_string()) return text->as_string();
+    }
+  }
+  return FieldError(files.folder + "/tokenizer_config.json", "chat_template",
+                    "neither a string nor a list with one named \"default\"");
+}
+
+}  // namespace
+
+absl::StatusOr<Vocabulary> ReadFolderVocabulary(const std::string& folder) {
+  const std::string path = folder + "/tokenizer.json";
+  ASSIGN_OR_RETURN(const JsonValue tokenizer, ReadJsonFile(path));
+  ASSIGN_OR_RETURN(Vocabulary vocabulary, TokenizerJsonReader(path, tokenizer).Read());
+  ASSIGN_OR_RETURN(const SideFiles files, ReadSideFiles(folder));
+  RETURN_IF_ERROR(ReadSpecialIds(files, vocabulary));
+  ASSIGN_OR_RETURN(vocabulary.add_bos, ReadAddBos(files, tokenizer));
+  ASSIGN_OR_RETURN(vocabulary.chat_template, ReadChatTemplate(files));
+  return vocabulary;
+}
+
+}  // namespace krait
