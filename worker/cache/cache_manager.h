@@ -14,6 +14,7 @@ struct CacheCursor {
   int num_computed_tokens = 0;     // tokens whose KV is final
   std::vector<PageId> page_table;  // pages covering [0, num_computed_tokens + reserved)
   StateSlotId state_slot = kNullSlot;
+  int num_pages_set_aside = 0;  // admitted, not yet in page_table; CacheManager's
 };
 
 struct CacheConfig {

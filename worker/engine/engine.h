@@ -11,6 +11,7 @@
 #include "worker/engine/engine_observer.h"
 #include "worker/runner/rank_group.h"
 #include "worker/speculative/proposer.h"
+#include "worker/speculative/step_executor.h"
 
 namespace krait {
 
@@ -19,8 +20,8 @@ struct EngineConfig {
   std::vector<TokenId> eos_ids;
   int max_context_tokens = 0;  // 0: the model's own
   int max_running = 64;
-  int max_waiting = 256;
-  int max_num_batched_tokens = 256;
+  int max_waiting = 256;             // beyond those that run
+  int max_num_batched_tokens = 256;  // of one step; at least max_running
   int max_draft_tokens = 4;
   bool fixed_draft_tokens = false;                          // do not adapt K
   absl::Duration proposal_deadline = absl::ZeroDuration();  // zero: max(5 ms, half a median step)
@@ -37,7 +38,13 @@ class Engine final : public EngineInterface {
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       const EngineConfig& config, std::unique_ptr<Proposer> proposer, const Clock* clock,
       EngineObserver* observer, std::function<void(const absl::Status&)> on_fatal);
-  ~Engine() override;  // aborts what is live, then joins
+  // The same with another executor than a RankGroup; `make_executor` runs on the engine thread.
+  using MakeExecutor = std::function<absl::StatusOr<std::unique_ptr<StepExecutor>>()>;
+  static absl::StatusOr<std::unique_ptr<Engine>> CreateWith(
+      const EngineConfig& config, MakeExecutor make_executor, std::unique_ptr<Proposer> proposer,
+      const Clock* clock, EngineObserver* observer,
+      std::function<void(const absl::Status&)> on_fatal);
+  ~Engine() override;  // ends what is live with UNAVAILABLE, then joins
 
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override;
   void Abort(const std::string& request_id, absl::Status reason) override;
@@ -45,7 +52,10 @@ class Engine final : public EngineInterface {
   bool WaitIdle(absl::Duration timeout) override;
   EngineLoad Load() const override;
 
+  // Only of an engine made by Create. Its accessors are constant and may be read by any thread.
   const RankGroup& group() const;
+  int vocab_size() const;
+  int max_context_tokens() const;
 
  private:
   Engine();

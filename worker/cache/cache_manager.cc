@@ -1,0 +1,87 @@
+#include "worker/cache/cache_manager.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/logging.h"
+#include "worker/cache/page_allocator.h"
+
+namespace krait {
+
+struct CacheManager::State {
+  explicit State(const CacheConfig& config) : config(config), allocator(config.num_pages) {}
+
+  const CacheConfig config;
+  PageAllocator allocator;
+  int num_held = 0;
+  int num_set_aside = 0;
+};
+
+namespace {
+
+absl::Status TooFew(int needed, int free) {
+  return absl::ResourceExhaustedError(absl::StrCat("kv pages: need ", needed, ", free ", free));
+}
+
+}  // namespace
+
+CacheManager::CacheManager(const CacheConfig& config) : state_(std::make_unique<State>(config)) {
+  CHECK_GT(config.page_size, 0);
+  CHECK_EQ(config.page_size & (config.page_size - 1), 0);
+}
+
+CacheManager::~CacheManager() = default;
+
+absl::Status CacheManager::Admit(CacheCursor& cursor, int num_tokens) {
+  CHECK_EQ(cursor.num_pages_set_aside, 0);
+  const int needed =
+      std::max<int>(0, PagesFor(num_tokens) - static_cast<int>(cursor.page_table.size()));
+  if (needed > num_free_pages()) return TooFew(needed, num_free_pages());
+  cursor.num_pages_set_aside = needed;
+  state_->num_set_aside += needed;
+  return absl::OkStatus();
+}
+
+absl::Status CacheManager::Reserve(CacheCursor& cursor, int num_tokens) {
+  const int held = static_cast<int>(cursor.page_table.size());
+  const int needed = std::max(0, PagesFor(cursor.num_computed_tokens + num_tokens) - held);
+  const int own = std::min(needed, cursor.num_pages_set_aside);
+  if (needed - own > num_free_pages()) return TooFew(needed - own, num_free_pages());
+  cursor.num_pages_set_aside -= own;
+  state_->num_set_aside -= own;
+  state_->allocator.Allocate(needed, cursor.page_table);
+  state_->num_held += needed;
+  return absl::OkStatus();
+}
+
+void CacheManager::Commit(CacheCursor& cursor, int num_tokens) {
+  cursor.num_computed_tokens += num_tokens;
+  CHECK_LE(PagesFor(cursor.num_computed_tokens), static_cast<int>(cursor.page_table.size()));
+}
+
+void CacheManager::Release(CacheCursor& cursor) {
+  state_->allocator.Free(cursor.page_table);
+  state_->num_held -= static_cast<int>(cursor.page_table.size());
+  state_->num_set_aside -= cursor.num_pages_set_aside;
+  cursor = CacheCursor();
+  CHECK_INVARIANT(state_->num_set_aside >= 0 && state_->num_held >= 0);
+}
+
+int CacheManager::num_pages() const { return state_->config.num_pages; }
+
+int CacheManager::num_free_pages() const {
+  return state_->allocator.num_free() - state_->num_set_aside;
+}
+
+int CacheManager::PagesFor(int num_tokens) const {
+  return (num_tokens + state_->config.page_size - 1) / state_->config.page_size;
+}
+
+void CacheManager::CheckIntegrity() const {
+  state_->allocator.CheckIntegrity();
+  CHECK_GE(state_->num_set_aside, 0);
+  CHECK_GE(num_free_pages(), 0);
+  CHECK_EQ(state_->num_held + state_->num_set_aside + num_free_pages(), num_pages());
+}
+
+}  // namespace krait

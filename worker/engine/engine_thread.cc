@@ -1,0 +1,201 @@
+#include "worker/engine/engine_thread.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/logging.h"
+#include "common/status_macros.h"
+
+namespace krait {
+namespace {
+
+// Never used by a request.
+constexpr SequenceId kWarmUpSequence = 0;
+
+SchedulerConfig SchedulerConfigOf(const EngineConfig& config) {
+  return {.cache = {.num_pages = config.group.runner.num_pages,
+                    .page_size = config.group.runner.page_size},
+          .max_running = config.max_running,
+          .max_num_batched_tokens = config.max_num_batched_tokens};
+}
+
+SpeculationConfig SpeculationConfigOf(const EngineConfig& config) {
+  return {.fixed_draft_tokens = config.fixed_draft_tokens,
+          .proposal_deadline = config.proposal_deadline,
+          .step_deadline = config.step_deadline};
+}
+
+}  // namespace
+
+EngineThread::EngineThread(const EngineConfig& config, std::unique_ptr<StepExecutor> executor,
+                           Proposer* proposer, const Clock* clock, EngineObserver* observer,
+                           Mailbox* mailbox)
+    : config_(config),
+      executor_(std::move(executor)),
+      proposer_(proposer),
+      clock_(clock),
+      observer_(observer),
+      mailbox_(mailbox),
+      scheduler_(SchedulerConfigOf(config)),
+      decoder_(SpeculationConfigOf(config), executor_.get(), proposer, clock) {}
+
+absl::Status EngineThread::WarmUp() {
+  scheduler_.Add(std::make_unique<Sequence>(kWarmUpSequence, std::vector<TokenId>{0},
+                                            SamplingParams{.temperature = 0}, StopParams{}));
+  auto step = scheduler_.Schedule(
+      [](absl::Span<const DraftLimit> limits) { return std::vector<int>(limits.size(), 0); });
+  CHECK(step.has_value());
+  const auto plan = std::make_shared<const StepPlan>(std::move(step->plan));
+  ASSIGN_OR_RETURN(const StepResult result, executor_->Execute(plan, config_.step_deadline));
+  const std::vector<Progress> progress = scheduler_.Apply(*plan, result);
+  if (!progress[0].finite) return absl::InternalError("warm-up: logits are not finite");
+  PublishLoad();
+  return absl::OkStatus();
+}
+
+absl::Status EngineThread::Run() {
+  absl::Status status;
+  while (status.ok()) {
+    Mailbox::Commands commands;
+    const bool open = mailbox_->Take(!streams_.empty(), commands);
+    Take(std::move(commands));
+    if (!open) break;
+    EndExpired();
+    status = RunStep();
+    PublishLoad();
+  }
+  const absl::Status stopped = absl::UnavailableError("the engine has stopped");
+  mailbox_->Close(stopped);
+  Mailbox::Commands late;  // came between the last Take and Close
+  mailbox_->Take(/*busy=*/true, late);
+  Take(std::move(late));
+  FinishAll(stopped);
+  return status;
+}
+
+void EngineThread::Take(Mailbox::Commands commands) {
+  for (Submission& submission : commands.submissions) Start(std::move(submission));
+  for (const auto& [id, reason] : commands.aborts) Finish(id, reason);
+}
+
+void EngineThread::Start(Submission submission) {
+  GenerationRequest& request = submission.request;
+  auto sequence = std::make_unique<Sequence>(submission.id, std::move(request.prompt),
+                                             request.sampling, request.stop);
+  sequence->deadline = request.deadline;
+  if (proposer_ != nullptr) {
+    sequence->max_draft_tokens = std::min(
+        config_.max_draft_tokens, request.max_draft_tokens.value_or(config_.max_draft_tokens));
+  }
+  streams_.emplace(submission.id, std::make_unique<Stream>(
+                                      std::move(request.request_id), std::move(submission.sink),
+                                      sequence->prompt_tokens, submission.submitted));
+  scheduler_.Add(std::move(sequence));
+}
+
+void EngineThread::EndExpired() {
+  for (SequenceId id : scheduler_.Expired(clock_->Now())) {
+    Finish(id, absl::DeadlineExceededError("the request's deadline has passed"));
+  }
+}
+
+absl::StatusOr<DecodedStep> EngineThread::Decode(ScheduledStep& step) {
+  for (SequenceId id : step.admitted) {
+    const Sequence* sequence = scheduler_.Find(id);
+    if (sequence->max_draft_tokens > 0) decoder_.Begin(id, sequence->tokens, sequence->sampling);
+  }
+  std::vector<ProposalRow> rows;
+  for (size_t i = 0; i < step.plan.work.size(); ++i) {
+    if (step.num_draft_tokens[i] == 0) continue;
+    const Sequence* sequence = scheduler_.Find(step.plan.work[i].id);
+    rows.push_back({sequence->id, sequence->tokens, sequence->hash, step.num_draft_tokens[i]});
+  }
+  return decoder_.Step(std::move(step.plan), rows);
+}
+
+absl::Status EngineThread::RunStep() {
+  const absl::Duration start = clock_->Now();
+  std::optional<ScheduledStep> step = scheduler_.Schedule(
+      [this](absl::Span<const DraftLimit> limits) { return decoder_.ChooseDrafts(limits); });
+  if (!step.has_value()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const DecodedStep decoded, Decode(*step));
+  StepStats stats{.draft_wait = decoded.draft_wait,
+                  .prefill_tokens = step->prefill_tokens,
+                  .prefill_sequences = step->prefill_sequences,
+                  .proposals = decoded.proposals,
+                  .speculation_disabled_reason = decoder_.disabled_reason()};
+  Deliver(scheduler_.Apply(*decoded.plan, decoded.result), stats);
+  stats.duration = clock_->Now() - start;
+  observer_->OnStep(stats);
+  return absl::OkStatus();
+}
+
+void EngineThread::Deliver(std::vector<Progress> progress, StepStats& stats) {
+  for (Progress& one : progress) {
+    const SequenceId id = one.id;
+    Stream& stream = *streams_.at(id);
+    Measure(one, stream, stats);
+    const bool finite = one.finite;
+    const bool stopped = one.stop != StopCause::kNone;
+    stream.Send(std::move(one));
+    if (!finite) {
+      observer_->OnNonFinite();
+      Finish(id, absl::InternalError("non-finite logits"));
+    } else if (stopped) {
+      Finish(id, absl::OkStatus());
+    }
+  }
+}
+
+void EngineThread::Measure(const Progress& progress, Stream& stream, StepStats& stats) {
+  stats.generated_tokens += static_cast<int>(progress.token_ids.size());
+  stats.draft_tokens += progress.num_drafts;
+  stats.accepted_tokens += progress.num_accepted;
+  for (int i = 0; i < std::min(progress.num_accepted + 1, progress.num_drafts); ++i) {
+    observer_->OnAccepted(i, i < progress.num_accepted);
+  }
+  if (progress.token_ids.empty()) return;
+  ++stats.decode_rows;
+  ++(progress.num_drafts > 0 ? stats.speculating_sequences : stats.plain_sequences);
+  const absl::Duration now = clock_->Now();
+  if (stream.num_sent() == 0) {
+    observer_->OnFirstToken(now - stream.submitted());
+  } else {
+    observer_->OnInterToken(now - stream.last_sent);
+  }
+  stream.last_sent = now;
+}
+
+void EngineThread::Finish(SequenceId id, const absl::Status& status) {
+  const auto it = streams_.find(id);
+  if (it == streams_.end()) return;
+  const std::unique_ptr<Stream> stream = std::move(it->second);
+  streams_.erase(it);
+  scheduler_.End(id);
+  decoder_.Release(id);
+  mailbox_->Forget(stream->request_id());
+  stream->End(status);
+  observer_->OnFinished(status, stream->finish_reason(), stream->prompt_tokens(),
+                        stream->num_sent(), clock_->Now() - stream->submitted());
+  PublishLoad();
+  mailbox_->Ended();
+}
+
+void EngineThread::FinishAll(const absl::Status& status) {
+  while (!streams_.empty()) Finish(streams_.begin()->first, status);
+}
+
+void EngineThread::PublishLoad() {
+  const CacheManager& cache = scheduler_.cache();
+  mailbox_->SetLoad(
+      {.running = scheduler_.num_running(),
+       .waiting = scheduler_.num_waiting(),
+       .max_running = config_.max_running,
+       .max_waiting = config_.max_waiting,
+       .pages_used = cache.num_pages() - cache.num_free_pages(),
+       .pages_total = cache.num_pages(),
+       .queued_tokens = scheduler_.num_queued_tokens(),
+       .draft_connected = proposer_ != nullptr && proposer_->disabled_reason().empty()});
+}
+
+}  // namespace krait

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/mailbox.h"
+#include "worker/engine/scheduler.h"
+#include "worker/engine/stream.h"
+#include "worker/speculative/speculative_decoder.h"
+
+namespace krait {
+
+// What the engine thread owns and does: takes commands out of the mailbox, runs steps, sends what
+// they drew. Created, run and destroyed by the engine thread.
+class EngineThread {
+ public:
+  // Pointers outlive this; `proposer` may be null.
+  EngineThread(const EngineConfig& config, std::unique_ptr<StepExecutor> executor,
+               Proposer* proposer, const Clock* clock, EngineObserver* observer, Mailbox* mailbox);
+
+  // A one-token step on all ranks.
+  absl::Status WarmUp();
+  // Until the mailbox is closed or a step fails. Every live request has then been ended. Returns
+  // what failed.
+  absl::Status Run();
+
+ private:
+  void Take(Mailbox::Commands commands);
+  void Start(Submission submission);
+  void EndExpired();
+  absl::Status RunStep();
+  absl::StatusOr<DecodedStep> Decode(ScheduledStep& step);
+  void Deliver(std::vector<Progress> progress, StepStats& stats);
+  void Measure(const Progress& progress, Stream& stream, StepStats& stats);
+  // The one gate: every request ends here, whatever ended it.
+  void Finish(SequenceId id, const absl::Status& status);
+  void FinishAll(const absl::Status& status);
+  void PublishLoad();
+
+  const EngineConfig config_;
+  const std::unique_ptr<StepExecutor> executor_;
+  Proposer* const proposer_;
+  const Clock* const clock_;
+  EngineObserver* const observer_;
+  Mailbox* const mailbox_;
+  Scheduler scheduler_;
+  SpeculativeDecoder decoder_;
+  absl::flat_hash_map<SequenceId, std::unique_ptr<Stream>> streams_;
+};
+
+}  // namespace krait

@@ -1,0 +1,82 @@
+#include "worker/engine/mailbox.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace krait {
+
+absl::Status Mailbox::Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink,
+                             absl::Duration now) {
+  absl::MutexLock lock(&mutex_);
+  if (!closed_.ok()) return closed_;
+  if (draining_) return absl::UnavailableError("draining");
+  if (live_.contains(request.request_id)) {
+    return absl::AlreadyExistsError("request_id: a request with this id is live");
+  }
+  if (num_unended_ >= max_live_) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("queue: ", num_unended_, " live requests, at most ", max_live_));
+  }
+  const SequenceId id = next_id_++;
+  live_.emplace(request.request_id, id);
+  ++num_unended_;
+  commands_.submissions.push_back({id, std::move(request), std::move(sink), now});
+  return absl::OkStatus();
+}
+
+void Mailbox::Abort(const std::string& request_id, absl::Status reason) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = live_.find(request_id);
+  if (it == live_.end()) return;
+  if (reason.ok()) reason = absl::CancelledError("aborted");
+  commands_.aborts.emplace_back(it->second, std::move(reason));
+}
+
+void Mailbox::Drain() {
+  absl::MutexLock lock(&mutex_);
+  draining_ = true;
+}
+
+bool Mailbox::WaitIdle(absl::Duration timeout) {
+  absl::MutexLock lock(&mutex_);
+  const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return num_unended_ == 0; };
+  return mutex_.AwaitWithTimeout(absl::Condition(&idle), timeout);
+}
+
+EngineLoad Mailbox::Load() const {
+  absl::MutexLock lock(&mutex_);
+  EngineLoad load = load_;
+  load.waiting += static_cast<int>(commands_.submissions.size());
+  return load;
+}
+
+void Mailbox::Close(const absl::Status& reason) {
+  absl::MutexLock lock(&mutex_);
+  if (closed_.ok()) closed_ = reason;
+}
+
+bool Mailbox::Take(bool busy, Commands& commands) {
+  absl::MutexLock lock(&mutex_);
+  const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return !closed_.ok() || !commands_.submissions.empty() || !commands_.aborts.empty();
+  };
+  if (!busy) mutex_.Await(absl::Condition(&ready));
+  commands = std::exchange(commands_, {});
+  return closed_.ok();
+}
+
+void Mailbox::Forget(const std::string& request_id) {
+  absl::MutexLock lock(&mutex_);
+  live_.erase(request_id);
+}
+
+void Mailbox::Ended() {
+  absl::MutexLock lock(&mutex_);
+  --num_unended_;
+}
+
+void Mailbox::SetLoad(const EngineLoad& load) {
+  absl::MutexLock lock(&mutex_);
+  load_ = load;
+}
+
+}  // namespace krait

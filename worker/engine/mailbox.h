@@ -1,0 +1,70 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "worker/engine/engine_interface.h"
+
+namespace krait {
+
+// A request on its way to the engine thread.
+struct Submission {
+  SequenceId id = 0;
+  GenerationRequest request;
+  std::shared_ptr<TokenSink> sink;
+  absl::Duration submitted;
+};
+
+// Between the threads that submit and abort, and the engine thread: commands in one direction, who
+// is live and how loaded the engine is in the other. Bounded by the number of live requests.
+// Thread-safe.
+class Mailbox {
+ public:
+  struct Commands {
+    std::vector<Submission> submissions;
+    // After them: an abort never overtakes the request it is for.
+    std::vector<std::pair<SequenceId, absl::Status>> aborts;
+  };
+
+  explicit Mailbox(int max_live) : max_live_(max_live) {}
+
+  // For callers. Errors as EngineInterface has them.
+  absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink,
+                      absl::Duration now);
+  void Abort(const std::string& request_id, absl::Status reason);
+  void Drain();
+  bool WaitIdle(absl::Duration timeout);
+  EngineLoad Load() const;
+
+  // No submissions from now on, with `reason` as their error; Take returns at once. The first call
+  // counts.
+  void Close(const absl::Status& reason);
+
+  // For the engine thread. Moves all commands into `commands`; waits for one, or not if `busy`.
+  // False once closed, with what had been submitted until then.
+  bool Take(bool busy, Commands& commands);
+  // The request is about to end: its id may be used again.
+  void Forget(const std::string& request_id);
+  // Its sink has been told.
+  void Ended();
+  void SetLoad(const EngineLoad& load);
+
+ private:
+  const int max_live_;
+  mutable absl::Mutex mutex_;
+  Commands commands_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, SequenceId> live_ ABSL_GUARDED_BY(mutex_);
+  int num_unended_ ABSL_GUARDED_BY(mutex_) = 0;
+  SequenceId next_id_ ABSL_GUARDED_BY(mutex_) = 1;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status closed_ ABSL_GUARDED_BY(mutex_);  // not OK: closed
+  EngineLoad load_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace krait

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "worker/runner/rank_group.h"
+#include "worker/speculative/step_executor.h"
+
+namespace krait {
+
+// All ranks of a model as a StepExecutor. Engine thread only.
+class RankGroupExecutor final : public StepExecutor {
+ public:
+  explicit RankGroupExecutor(std::unique_ptr<RankGroup> group) : group_(std::move(group)) {}
+
+  absl::StatusOr<StepResult> Execute(std::shared_ptr<const StepPlan> plan,
+                                     absl::Duration deadline) override {
+    return group_->Execute(std::move(plan), deadline);
+  }
+  int vocab_size() const override { return static_cast<int>(group_->config().vocab_size); }
+  int max_context_tokens() const override {
+    return static_cast<int>(group_->config().max_context_tokens);
+  }
+  const RankGroup& group() const { return *group_; }
+
+ private:
+  const std::unique_ptr<RankGroup> group_;
+};
+
+}  // namespace krait

@@ -1,0 +1,77 @@
+#include "worker/engine/request_checks.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/field_error.h"
+#include "common/status_macros.h"
+
+namespace krait {
+namespace {
+
+constexpr int kMaxLogprobs = 64;
+
+// Written so that NaN fails.
+absl::Status CheckRange(const char* field, double value, double low, double high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return FieldError(field, absl::StrCat("must be in [", low, ", ", high, "], got ", value));
+}
+
+absl::Status CheckIds(const char* field, const std::vector<TokenId>& ids, int vocab_size) {
+  for (TokenId id : ids) {
+    if (id < 0 || id >= vocab_size) {
+      return FieldError(field,
+                        absl::StrCat("token id must be in [0, ", vocab_size - 1, "], got ", id));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSampling(const SamplingParams& sampling, int vocab_size) {
+  RETURN_IF_ERROR(CheckRange("temperature", sampling.temperature, 0, 100));
+  RETURN_IF_ERROR(CheckRange("top_k", sampling.top_k, 0, vocab_size));
+  RETURN_IF_ERROR(CheckRange("top_p", sampling.top_p, 1e-9, 1));
+  RETURN_IF_ERROR(CheckRange("min_p", sampling.min_p, 0, 1));
+  RETURN_IF_ERROR(CheckRange("repetition_penalty", sampling.repetition_penalty, 1e-3, 10));
+  RETURN_IF_ERROR(CheckRange("presence_penalty", sampling.presence_penalty, -2, 2));
+  RETURN_IF_ERROR(CheckRange("frequency_penalty", sampling.frequency_penalty, -2, 2));
+  return CheckRange("logprobs", sampling.num_logprobs, -1, kMaxLogprobs);
+}
+
+absl::Status CheckLength(const GenerationRequest& request, int max_context_tokens) {
+  const auto prompt_tokens = static_cast<int64_t>(request.prompt.size());
+  if (prompt_tokens == 0) return FieldError("prompt", "must hold at least one token");
+  if (prompt_tokens >= max_context_tokens) {
+    return FieldError("prompt", absl::StrCat("must be shorter than the context of ",
+                                             max_context_tokens, " tokens, got ", prompt_tokens));
+  }
+  if (request.stop.max_tokens < 1) {
+    return FieldError("max_tokens",
+                      absl::StrCat("must be at least 1, got ", request.stop.max_tokens));
+  }
+  const int64_t room = max_context_tokens - prompt_tokens;
+  if (request.stop.max_tokens > room) {
+    return FieldError("max_tokens",
+                      absl::StrCat("must be at most ", room, ", what a context of ",
+                                   max_context_tokens, " tokens leaves after a prompt of ",
+                                   prompt_tokens, ", got ", request.stop.max_tokens));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckRequest(const GenerationRequest& request, const RequestBounds& bounds) {
+  if (request.request_id.empty()) return FieldError("request_id", "must not be empty");
+  RETURN_IF_ERROR(CheckLength(request, bounds.max_context_tokens));
+  RETURN_IF_ERROR(CheckIds("prompt", request.prompt, bounds.vocab_size));
+  RETURN_IF_ERROR(CheckIds("stop_token_ids", request.stop.stop_token_ids, bounds.vocab_size));
+  RETURN_IF_ERROR(CheckSampling(request.sampling, bounds.vocab_size));
+  if (request.max_draft_tokens.value_or(0) < 0) {
+    return FieldError("max_draft_tokens",
+                      absl::StrCat("must be at least 0, got ", *request.max_draft_tokens));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace krait

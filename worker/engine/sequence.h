@@ -1,0 +1,50 @@
+#pragma once
+
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/prefix_hash.h"
+#include "common/token.h"
+#include "worker/cache/cache_manager.h"
+#include "worker/sampling/sampling_params.h"
+#include "worker/sampling/stop_checker.h"
+
+namespace krait {
+
+// One generation as the scheduler sees it. Drafts never enter `tokens`: a round that fails leaves
+// no trace. Engine thread only.
+struct Sequence {
+  Sequence(SequenceId id, std::vector<TokenId> prompt, const SamplingParams& sampling,
+           const StopParams& stop)
+      : id(id),
+        tokens(std::move(prompt)),
+        prompt_tokens(static_cast<int>(tokens.size())),
+        sampling(sampling),
+        stop(stop),
+        max_tokens(stop.max_tokens),
+        hash(PrefixHash(tokens)) {}
+
+  const SequenceId id;
+  std::vector<TokenId> tokens;  // prompt and committed output
+  const int prompt_tokens;
+  const SamplingParams sampling;
+  const StopChecker stop;
+  const int max_tokens;
+  int max_draft_tokens = 0;  // a round
+  absl::Duration deadline = absl::InfiniteDuration();
+  uint64_t hash;         // PrefixHash(tokens)
+  CacheCursor cursor;    // in the target's cache
+  bool started = false;  // the ranks know it
+
+  void Append(TokenId id) {
+    tokens.push_back(id);
+    hash = ExtendPrefixHash(hash, id);
+  }
+  int num_generated() const { return static_cast<int>(tokens.size()) - prompt_tokens; }
+  int num_uncomputed() const {
+    return static_cast<int>(tokens.size()) - cursor.num_computed_tokens;
+  }
+  bool decoding() const { return num_generated() > 0; }
+};
+
+}  // namespace krait

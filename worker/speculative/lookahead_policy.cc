@@ -1,0 +1,117 @@
+#include "worker/speculative/lookahead_policy.h"
+
+#include <algorithm>
+
+namespace krait {
+namespace {
+
+constexpr double kLearningRate = 0.2;     // of one draft's fate
+constexpr double kOverallRate = 0.05;     // of the same, for sequences to come
+constexpr double kMaxAcceptance = 0.995;  // so that a geometric series stays one
+// Speculation must promise this much more than none: estimates err.
+constexpr double kMargin = 1.03;
+constexpr double kProbeShare = 0.015;  // of the time
+constexpr int kMinRoundsBetweenProbes = 8;
+
+void Learn(double rate, double value, double& mean) { mean += rate * (value - mean); }
+
+}  // namespace
+
+const LookaheadPolicy::Habit& LookaheadPolicy::habit(SequenceId id) const {
+  const auto it = habits_.find(id);
+  return it == habits_.end() ? overall_ : it->second;
+}
+
+// Before the first measurement only ratios matter.
+double LookaheadPolicy::PassSeconds(double rows) const {
+  return pass_cost_.measured() ? std::max(1e-9, pass_cost_.Seconds(rows)) : 1 + 0.07 * rows;
+}
+
+// By falling gain. A sequence's deeper drafts gain less, so any beginning of the list holds no
+// draft without its predecessors.
+std::vector<LookaheadPolicy::Step> LookaheadPolicy::Steps(
+    absl::Span<const DraftLimit> limits) const {
+  std::vector<Step> steps;
+  for (size_t i = 0; i < limits.size(); ++i) {
+    const Habit& own = habit(limits[i].id);
+    double gain = own.coverage;
+    for (int depth = 1; depth <= limits[i].max_draft_tokens; ++depth) {
+      gain *= std::min(own.acceptance, kMaxAcceptance);
+      steps.push_back({gain, own.coverage, depth, i});
+    }
+  }
+  std::stable_sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) {
+    return a.gain != b.gain ? a.gain > b.gain : a.depth < b.depth;
+  });
+  return steps;
+}
+
+std::vector<int> LookaheadPolicy::Choose(absl::Span<const DraftLimit> limits) {
+  std::vector<int> chosen(limits.size(), 0);
+  const std::vector<Step> steps = Steps(limits);
+  const double rows = static_cast<double>(limits.size());
+  double tokens = rows, pass_rows = rows, best_rate = kMargin * rows / PassSeconds(rows);
+  size_t best_size = 0;
+  int deepest = 0;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    tokens += steps[i].gain;
+    pass_rows += steps[i].rows;
+    deepest = std::max(deepest, steps[i].depth);
+    const double rate = tokens / (PassSeconds(pass_rows) + draft_cost_.Seconds(deepest));
+    if (rate > best_rate) {
+      best_rate = rate;
+      best_size = i + 1;
+    }
+  }
+  for (size_t i = 0; i < best_size; ++i) {
+    chosen[steps[i].index] = std::max(chosen[steps[i].index], steps[i].depth);
+  }
+  Probe(limits, chosen);
+  return chosen;
+}
+
+void LookaheadPolicy::Probe(absl::Span<const DraftLimit> limits, std::vector<int>& chosen) {
+  int idle = 0, rows = 0;
+  for (size_t i = 0; i < limits.size(); ++i) {
+    rows += 1 + chosen[i];
+    idle += limits[i].max_draft_tokens > 0 && chosen[i] == 0;
+  }
+  if (idle == 0) return;
+  const double cost = PassSeconds(rows + idle) - PassSeconds(rows) + draft_cost_.Seconds(1);
+  if (rounds_since_probe_ < kMinRoundsBetweenProbes || seconds_since_probe_ * kProbeShare < cost) {
+    return;
+  }
+  for (size_t i = 0; i < limits.size(); ++i) {
+    chosen[i] = std::max(chosen[i], std::min(1, limits[i].max_draft_tokens));
+  }
+}
+
+void LookaheadPolicy::OnRound(const DraftRound& round) {
+  const double pass = absl::ToDoubleSeconds(round.pass);
+  const double wait = absl::ToDoubleSeconds(round.draft_wait);
+  if (!round.has_prefill && round.num_tokens > 0) pass_cost_.Add(round.num_tokens, pass);
+  ++rounds_since_probe_;
+  seconds_since_probe_ += pass + wait;
+  if (round.outcomes.empty()) return;
+
+  int deepest = 0;
+  for (const DraftOutcome& outcome : round.outcomes) {
+    deepest = std::max(deepest, outcome.asked);
+    Habit& own = habits_.try_emplace(outcome.id, overall_).first->second;
+    const double came = outcome.proposed > 0 ? 1 : 0;
+    Learn(kLearningRate, came, own.coverage);
+    Learn(kOverallRate, came, overall_.coverage);
+    // Drafts behind the first rejected one were never judged.
+    const int judged = std::min(outcome.accepted + 1, outcome.proposed);
+    for (int i = 0; i < judged; ++i) {
+      const double accepted = i < outcome.accepted ? 1 : 0;
+      Learn(kLearningRate, accepted, own.acceptance);
+      Learn(kOverallRate, accepted, overall_.acceptance);
+    }
+  }
+  draft_cost_.Add(deepest, wait);
+  rounds_since_probe_ = 0;
+  seconds_since_probe_ = 0;
+}
+
+}  // namespace krait

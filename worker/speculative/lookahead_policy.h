@@ -1,0 +1,74 @@
+#pragma once
+
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "common/token.h"
+#include "worker/speculative/linear_cost.h"
+
+namespace krait {
+
+// A decoding sequence and the most drafts it may verify this step.
+struct DraftLimit {
+  SequenceId id = 0;
+  int max_draft_tokens = 0;
+};
+
+// What became of one sequence's drafts in a step.
+struct DraftOutcome {
+  SequenceId id = 0;
+  int asked = 0;  // at least 1
+  int proposed = 0;
+  int accepted = 0;
+};
+
+// A step's measurements.
+struct DraftRound {
+  absl::Span<const DraftOutcome> outcomes;
+  int num_tokens = 0;         // of the pass, drafts included
+  bool has_prefill = false;   // then its duration says nothing about decoding
+  absl::Duration pass;        // the target's
+  absl::Duration draft_wait;  // for proposals
+};
+
+// Chooses how many drafts each sequence verifies so that the batch's expected tokens a second are
+// largest, from measured acceptance and from the measured cost of a row and of a draft. Where that
+// is none, it probes with one draft now and then, so rarely that probing costs about 1.5 % of the
+// time. Engine thread only.
+class LookaheadPolicy {
+ public:
+  // One number a limit, at most its max_draft_tokens.
+  std::vector<int> Choose(absl::Span<const DraftLimit> limits);
+  void OnRound(const DraftRound& round);
+  void Release(SequenceId id) { habits_.erase(id); }
+
+ private:
+  // How a sequence's drafts have fared, as fading means.
+  struct Habit {
+    double acceptance = 0.6;  // of a draft whose predecessors were accepted
+    double coverage = 1.0;    // how often drafts came at all when asked for
+  };
+  // One more draft for one sequence.
+  struct Step {
+    double gain = 0;  // expected tokens
+    double rows = 0;  // expected rows of the pass
+    int depth = 0;    // which draft of its sequence, from 1
+    size_t index = 0;
+  };
+
+  const Habit& habit(SequenceId id) const;
+  std::vector<Step> Steps(absl::Span<const DraftLimit> limits) const;
+  double PassSeconds(double rows) const;
+  void Probe(absl::Span<const DraftLimit> limits, std::vector<int>& chosen);
+
+  Habit overall_;  // where a new sequence starts
+  absl::flat_hash_map<SequenceId, Habit> habits_;
+  LinearCost pass_cost_{0.07};  // by rows
+  LinearCost draft_cost_{1.0};  // by the drafts asked for
+  double seconds_since_probe_ = 0;
+  int rounds_since_probe_ = 0;
+};
+
+}  // namespace krait

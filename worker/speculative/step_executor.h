@@ -1,0 +1,22 @@
+#pragma once
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "worker/runner/step_plan.h"
+
+namespace krait {
+
+// What runs a plan: all ranks of a model; in tests a script. Engine thread only.
+class StepExecutor {
+ public:
+  virtual ~StepExecutor() = default;
+  // As RankGroup::Execute. After any error it is unusable and the process must end.
+  virtual absl::StatusOr<StepResult> Execute(std::shared_ptr<const StepPlan> plan,
+                                             absl::Duration deadline) = 0;
+  virtual int vocab_size() const = 0;
+  virtual int max_context_tokens() const = 0;
+};
+
+}  // namespace krait
