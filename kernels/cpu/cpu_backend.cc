@@ -1,0 +1,70 @@
+#include "kernels/cpu/cpu_backend.h"
+
+#include <cstring>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "kernels/cpu/aligned_buffer.h"
+#include "kernels/cpu/linear.h"
+
+namespace krait::kernels {
+namespace {
+
+int64_t RowBytes(const TensorView& view) {
+  return TensorView::DenseRowStride(view.shape) * ByteSize(view.dtype);
+}
+
+}  // namespace
+
+CpuBackend::CpuBackend(const CpuBackendOptions& options)
+    : device_{DeviceKind::kCpu, options.index},
+      pool_(options.num_threads),
+      context_{TargetFromName(options.target), &pool_} {}
+
+absl::StatusOr<Tensor> CpuBackend::Allocate(DType dtype, Shape shape) {
+  const int64_t num_bytes = shape.num_elements() * ByteSize(dtype);
+  AlignedBuffer buffer = AllocateAligned(num_bytes);
+  if (buffer == nullptr) {
+    return absl::ResourceExhaustedError(absl::StrCat("no memory for ", num_bytes, " bytes (",
+                                                     shape.ToString(), " ", krait::Name(dtype),
+                                                     ") on ", device_.ToString()));
+  }
+  return Tensor(
+      buffer.release(), [](void* memory) { std::free(memory); }, dtype, shape);
+}
+
+absl::StatusOr<std::unique_ptr<LinearWeight>> CpuBackend::PrepareLinear(
+    const LinearSource& source) {
+  ASSIGN_OR_RETURN(std::unique_ptr<PackedWeight> weight,
+                   PackedWeight::Pack(source, PanelWidth(context_.target)));
+  return std::unique_ptr<LinearWeight>(std::move(weight));
+}
+
+void CpuBackend::Linear(const LinearParams& params) { RunLinear(context_, params); }
+
+void CpuBackend::CopyFromHost(const void* host, const TensorView& to) {
+  const int64_t row_bytes = RowBytes(to);
+  for (int64_t row = 0; row < to.dim(0); ++row) {
+    std::memcpy(to.row<char>(0) + row * to.row_stride * ByteSize(to.dtype),
+                static_cast<const char*>(host) + row * row_bytes, row_bytes);
+  }
+}
+
+void CpuBackend::CopyToHost(const TensorView& from, void* host) {
+  const int64_t row_bytes = RowBytes(from);
+  for (int64_t row = 0; row < from.dim(0); ++row) {
+    std::memcpy(static_cast<char*>(host) + row * row_bytes,
+                from.row<char>(0) + row * from.row_stride * ByteSize(from.dtype), row_bytes);
+  }
+}
+
+}  // namespace krait::kernels
+
+namespace krait {
+
+std::unique_ptr<Backend> CreateCpuBackend(const CpuBackendOptions& options) {
+  return std::make_unique<kernels::CpuBackend>(options);
+}
+
+}  // namespace krait

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/cpu_ops.h"
+
+namespace krait::kernels {
+
+// The CPU product and the reference for other backends: f32 arithmetic in fixed orders, the same
+// bits on every instruction set and with any number of threads.
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(const CpuBackendOptions& options);
+
+  Device device() const override { return device_; }
+
+  absl::StatusOr<Tensor> Allocate(DType dtype, Shape shape) override;
+  absl::StatusOr<std::unique_ptr<LinearWeight>> PrepareLinear(const LinearSource& source) override;
+
+  void Embedding(const EmbeddingParams& params) override { RunEmbedding(context_, params); }
+  void Linear(const LinearParams& params) override;
+  void SumBlocks(const SumBlocksParams& params) override { RunSumBlocks(context_, params); }
+  void RmsNorm(const RmsNormParams& params) override { RunRmsNorm(context_, params); }
+  void Rope(const RopeParams& params) override { RunRope(context_, params); }
+  void SiluMul(const SiluMulParams& params) override { RunSiluMul(context_, params); }
+  void KvAppend(const KvAppendParams& params) override { RunKvAppend(context_, params); }
+  void PagedAttention(const PagedAttentionParams& params) override {
+    RunPagedAttention(context_, params);
+  }
+
+  void FindRowMax(absl::Span<const LogitsShard> rows, absl::Span<RowMax> out) override {
+    RunFindRowMax(context_, rows, out);
+  }
+  void Penalize(absl::Span<const PenaltyRow> rows) override { RunPenalize(context_, rows); }
+  void ExpMass(absl::Span<const MassRow> rows, absl::Span<uint64_t> out) override {
+    RunExpMass(context_, rows, out);
+  }
+  void TopCandidates(absl::Span<const TopRow> rows,
+                     absl::Span<std::vector<Candidate>> out) override {
+    RunTopCandidates(context_, rows, out);
+  }
+  void GumbelArgmax(absl::Span<const GumbelRow> rows, absl::Span<GumbelBest> out) override {
+    RunGumbelArgmax(context_, rows, out);
+  }
+
+  void CopyFromHost(const void* host, const TensorView& to) override;
+  void CopyToHost(const TensorView& from, void* host) override;
+  void Synchronize() override {}  // ops have ended when they return
+
+ private:
+  const Device device_;
+  ThreadPool pool_;
+  const CpuContext context_;
+};
+
+}  // namespace krait::kernels

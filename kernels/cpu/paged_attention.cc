@@ -1,0 +1,186 @@
+// Causal attention over pages, in splits of kAttentionSplit keys on the absolute grid.
+//
+// One split, one query head:
+//   s[j] = scale * (q . k[j])       eight lanes, lane l sums d = l mod 8 in increasing d, then a
+//   tree m = max s; p[j] = e^(s[j] - m) l = sum of p                    eight lanes, lane l sums j
+//   = l mod 8 o[d] = one chain of fused multiply-adds of p[j] v[j][d] over j
+// Splits in increasing order:
+//   M' = max(M, m); a = e^(M - M'); b = e^(m - M'); L = fma(l, b, L a); O[d] = fma(o[d], b, O[d] a)
+// and out = O / L. The bits depend on the position and the cache only.
+
+#include <algorithm>
+#include <limits>
+
+#include "common/logging.h"
+#include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/cpu_ops.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/paged_attention.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/cpu/target.h"
+#include "kernels/cpu/vec8-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace krait::kernels {
+namespace HWY_NAMESPACE {
+
+static_assert(kAttentionSplit % kLanes == 0);
+
+// s[j] for the split's keys; returns their maximum. Scores past the last key are -infinity.
+float Scores(const AttentionTile& tile, const float* q, int64_t first_key, int num_keys,
+             float* scores) {
+  float max = -std::numeric_limits<float>::infinity();
+  for (int j = 0; j < num_keys; ++j) {
+    const float* k = tile.Key(first_key + j);
+    F32 sum = SetF32(0.0f);
+    for (int64_t d = 0; d < tile.head_dim; d += kLanes) sum = Fma(Load(q + d), Load(k + d), sum);
+    scores[j] = tile.scale * SumLanes(sum);
+    max = std::max(max, scores[j]);
+  }
+  for (int j = num_keys; j % kLanes != 0; ++j) scores[j] = -std::numeric_limits<float>::infinity();
+  return max;
+}
+
+// Scores to e^(s - max), in place; returns their sum.
+float Exponentials(int num_keys, float max, float* scores) {
+  F32 sum = SetF32(0.0f);
+  for (int j = 0; j < num_keys; j += kLanes) {
+    const F32 p = Exp(Sub(Load(scores + j), SetF32(max)));
+    Store(p, scores + j);
+    sum = Add(sum, p);
+  }
+  return SumLanes(sum);
+}
+
+// o[d] = sum of p[j] v[j][d], for kVectors vectors of d from `d` on.
+template <int kVectors>
+HWY_INLINE void WeightedValues(const AttentionTile& tile, const float* p, int64_t first_key,
+                               int num_keys, int64_t d, float* o) {
+  F32 sums[kVectors];
+#pragma GCC unroll 8
+  for (int i = 0; i < kVectors; ++i) sums[i] = SetF32(0.0f);
+  for (int j = 0; j < num_keys; ++j) {
+    const float* v = tile.Value(first_key + j) + d;
+    const F32 weight = SetF32(p[j]);
+#pragma GCC unroll 8
+    for (int i = 0; i < kVectors; ++i) sums[i] = Fma(weight, Load(v + i * kLanes), sums[i]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kVectors; ++i) Store(sums[i], o + d + i * kLanes);
+}
+
+// One split of one query head: o [head_dim], and its maximum and sum in state.
+void AttendSplit(const AttentionTile& tile, const float* q, int64_t first_key, int num_keys,
+                 SplitState* state, float* o) {
+  alignas(64) float scores[kAttentionSplit];
+  state->max = Scores(tile, q, first_key, num_keys, scores);
+  state->sum = Exponentials(num_keys, state->max, scores);
+  int64_t d = 0;
+  for (; d + 8 * kLanes <= tile.head_dim; d += 8 * kLanes) {
+    WeightedValues<8>(tile, scores, first_key, num_keys, d, o);
+  }
+  for (; d < tile.head_dim; d += kLanes) {
+    WeightedValues<1>(tile, scores, first_key, num_keys, d, o);
+  }
+}
+
+// Takes one more split into what earlier ones came to.
+void CombineSplit(int64_t head_dim, const SplitState& split, const float* o, SplitState* total,
+                  float* out) {
+  float max_lanes[kLanes] = {};
+  const float max = std::max(total->max, split.max);
+  max_lanes[0] = total->max - max;
+  max_lanes[1] = split.max - max;
+  float factors[kLanes];
+  Store(Exp(Load(max_lanes)), factors);
+  total->max = max;
+  Store(Fma(SetF32(split.sum), SetF32(factors[1]), Mul(SetF32(total->sum), SetF32(factors[0]))),
+        max_lanes);
+  total->sum = max_lanes[0];
+  for (int64_t d = 0; d < head_dim; d += kLanes) {
+    Store(Fma(Load(o + d), SetF32(factors[1]), Mul(Load(out + d), SetF32(factors[0]))), out + d);
+  }
+}
+
+void DivideBySum(int64_t head_dim, const SplitState& total, float* out) {
+  for (int64_t d = 0; d < head_dim; d += kLanes) {
+    Store(Div(Load(out + d), SetF32(total.sum)), out + d);
+  }
+}
+
+// One query head of one token at `position`.
+void AttendHead(const AttentionTile& tile, const float* q, int64_t position, float* out) {
+  SplitState total;
+  alignas(64) float o[kMaxHeadDim];
+  for (int64_t first = 0; first <= position; first += kAttentionSplit) {
+    const int num_keys = static_cast<int>(std::min<int64_t>(kAttentionSplit, position + 1 - first));
+    if (first == 0) {
+      AttendSplit(tile, q, first, num_keys, &total, out);
+      continue;
+    }
+    SplitState split;
+    AttendSplit(tile, q, first, num_keys, &split, o);
+    CombineSplit(tile.head_dim, split, o, &total, out);
+  }
+  DivideBySum(tile.head_dim, total, out);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace krait::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace krait::kernels {
+namespace {
+
+int SequenceOf(const PagedAttentionParams& params, int64_t token) {
+  const int32_t* end = params.query_start + params.num_sequences + 1;
+  return static_cast<int>(std::upper_bound(params.query_start, end, token) - params.query_start) -
+         1;
+}
+
+AttentionTile MakeTile(const PagedAttentionParams& params, int sequence, int64_t kv_head) {
+  AttentionTile tile;
+  const int64_t page_size = params.k_cache.dim(2);
+  tile.head_dim = params.k_cache.dim(3);
+  tile.page_size = page_size;
+  tile.page_stride = params.k_cache.row_stride;
+  tile.page_table = params.page_table + sequence * params.page_table_stride;
+  tile.k = params.k_cache.ptr<float>() + kv_head * page_size * tile.head_dim;
+  tile.v = params.v_cache.ptr<float>() + kv_head * page_size * tile.head_dim;
+  tile.scale = params.scale;
+  return tile;
+}
+
+void CheckShapes(const PagedAttentionParams& params) {
+  const int64_t heads = params.q.dim(1), head_dim = params.q.dim(2);
+  CHECK(params.k_cache.shape == params.v_cache.shape);
+  CHECK_EQ(params.k_cache.row_stride, params.v_cache.row_stride);
+  CHECK_EQ(params.k_cache.dim(3), head_dim);
+  CHECK(head_dim % 8 == 0 && head_dim <= kMaxHeadDim) << head_dim;
+  CHECK_EQ(heads % params.k_cache.dim(1), 0);
+  CHECK_EQ(params.out.dim(1), heads * head_dim);
+  CHECK_EQ(params.query_start[params.num_sequences], params.q.dim(0));
+}
+
+}  // namespace
+
+void RunPagedAttention(const CpuContext& context, const PagedAttentionParams& params) {
+  CheckShapes(params);
+  const int64_t kv_heads = params.k_cache.dim(1), head_dim = params.q.dim(2);
+  const int64_t group = params.q.dim(1) / kv_heads;
+  const auto attend = KRAIT_PICK(context.target, AttendHead);
+  context.pool->ForEach(params.q.dim(0) * kv_heads, [&](int64_t task) {
+    const int64_t token = task / kv_heads, kv_head = task % kv_heads;
+    const AttentionTile tile = MakeTile(params, SequenceOf(params, token), kv_head);
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+      attend(tile, params.q.row<float>(token) + head * head_dim, params.positions[token],
+             params.out.row<float>(token) + head * head_dim);
+    }
+  });
+}
+
+}  // namespace krait::kernels
+#endif  // HWY_ONCE
