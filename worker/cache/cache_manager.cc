@@ -59,6 +59,11 @@ void CacheManager::Commit(CacheCursor& cursor, int num_tokens) {
   CHECK_LE(PagesFor(cursor.num_computed_tokens), static_cast<int>(cursor.page_table.size()));
 }
 
+void CacheManager::Rollback(CacheCursor& cursor, int num_tokens) {
+  CHECK(num_tokens >= 0 && num_tokens <= cursor.num_computed_tokens);
+  cursor.num_computed_tokens = num_tokens;
+}
+
 void CacheManager::Release(CacheCursor& cursor) {
   state_->allocator.Free(cursor.page_table);
   state_->num_held -= static_cast<int>(cursor.page_table.size());

@@ -38,6 +38,8 @@ class CacheManager {
   absl::Status Reserve(CacheCursor& cursor, int num_tokens);
   // Moves the cursor over `num_tokens` that are now final. What was reserved beyond stays reserved.
   void Commit(CacheCursor& cursor, int num_tokens);
+  // Moves the cursor back: only the first `num_tokens` stay final. What they held stays reserved.
+  void Rollback(CacheCursor& cursor, int num_tokens);
   // Frees everything the cursor holds, admission included, and clears it.
   void Release(CacheCursor& cursor);
 

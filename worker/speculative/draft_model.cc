@@ -1,0 +1,71 @@
+#include "worker/speculative/draft_model.h"
+
+#include <cstring>
+#include <utility>
+
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "common/strings.h"
+#include "common/vocabulary.h"
+#include "worker/comm/in_process_communicator.h"
+#include "worker/models/model_config.h"
+#include "worker/weights/checkpoint.h"
+
+namespace krait {
+
+absl::StatusOr<std::unique_ptr<DraftModel>> DraftModel::Load(const DraftModelOptions& options) {
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options.model_path));
+  ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(checkpoint));
+  std::unique_ptr<DraftModel> model(new DraftModel);
+  model->backend_ = CreateCpuBackend({.index = 0, .num_threads = options.num_threads});
+  Backend* backend = model->backend_.get();
+  model->comm_ = std::move(CreateInProcessGroup(absl::MakeConstSpan(&backend, 1))[0]);
+  ModelRunnerOptions runner = options.runner;
+  runner.max_logits = std::max(runner.max_logits, options.max_sequences);
+  runner.max_tokens = std::max(runner.max_tokens, options.max_sequences);
+  if (runner.num_pages == 0) {
+    const int64_t pages = (config.max_context_tokens + runner.page_size - 1) / runner.page_size;
+    runner.num_pages = static_cast<int>(pages * options.max_sequences);
+  }
+  ASSIGN_OR_RETURN(model->runner_,
+                   ModelRunner::Create(runner, config, checkpoint, backend, model->comm_.get()));
+  RETURN_IF_ERROR(checkpoint.CheckAllRead());
+  model->sampler_ = std::make_unique<ShardSampler>(backend, model->runner_->vocab_shard(), 1);
+  return model;
+}
+
+absl::StatusOr<std::vector<SampledToken>> DraftModel::Run(absl::Span<const BatchRow> rows,
+                                                          absl::Span<const SampleRow> samples) {
+  ASSIGN_OR_RETURN(const TensorView logits, runner_->Forward(rows));
+  return sampler_->Sample(logits, samples,
+                          [](absl::Span<const std::byte> send, absl::Span<std::byte> recv) {
+                            std::memcpy(recv.data(), send.data(), send.size());
+                            return absl::OkStatus();
+                          });
+}
+
+absl::StatusOr<std::string> CheckDraft(const DraftModelOptions& options) {
+  if (!options.tokenizer_digest.empty()) {
+    ASSIGN_OR_RETURN(const Vocabulary vocabulary, Vocabulary::Load(options.model_path));
+    if (vocabulary.Digest() != options.tokenizer_digest) {
+      LOG(WARNING) << "speculation is off: the draft's tokenizer is " << vocabulary.Digest()
+                   << ", the target's " << options.tokenizer_digest;
+      return "tokenizer_mismatch";
+    }
+  }
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options.model_path));
+  ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(checkpoint));
+  if (options.vocab_size > 0 && config.vocab_size != options.vocab_size) {
+    LOG(WARNING) << "speculation is off: the draft takes " << config.vocab_size
+                 << " token ids, the target has " << options.vocab_size;
+    return "token_map";
+  }
+  const auto map = config.LoadDraftTokenMap(checkpoint);
+  if (!map.ok()) {
+    LOG(WARNING) << "speculation is off: " << LogText(ToStd(map.status().message()));
+    return "token_map";
+  }
+  return "";
+}
+
+}  // namespace krait

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "worker/runner/model_runner.h"
+#include "worker/sampling/shard_sampler.h"
+
+namespace krait {
+
+struct DraftModelOptions {
+  std::string model_path;
+  int num_threads = 1;
+  ModelRunnerOptions runner;  // num_pages 0: for max_sequences of the model's whole context
+  int max_sequences = 64;     // kept in the cache at a time
+  // Of the target; a draft that differs proposes nothing. Empty or 0: not checked.
+  std::string tokenizer_digest;
+  int vocab_size = 0;
+};
+
+// A draft's weights, cache storage and sampler: one rank, on its own backend. One thread at a time.
+class DraftModel {
+ public:
+  // Loads the model. INVALID_ARGUMENT names file, tensor and reason.
+  static absl::StatusOr<std::unique_ptr<DraftModel>> Load(const DraftModelOptions& options);
+
+  // Runs `rows` and draws one token for each of `samples`, which belong to the logits in order.
+  absl::StatusOr<std::vector<SampledToken>> Run(absl::Span<const BatchRow> rows,
+                                                absl::Span<const SampleRow> samples);
+
+  ModelRunner& runner() { return *runner_; }
+  const ModelRunner& runner() const { return *runner_; }
+
+ private:
+  DraftModel() = default;
+
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Communicator> comm_;
+  std::unique_ptr<ModelRunner> runner_;
+  std::unique_ptr<ShardSampler> sampler_;
+};
+
+// Why a draft at `options.model_path` may not propose for this target: "tokenizer_mismatch",
+// "token_map", or empty. Errors are those of files that cannot be read.
+absl::StatusOr<std::string> CheckDraft(const DraftModelOptions& options);
+
+}  // namespace krait
