@@ -1,0 +1,13 @@
+#include "coordinator/tools/sibling.h"
+
+#include <filesystem>
+
+namespace krait {
+
+std::string SiblingBinary(const std::string& name) {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return error ? name : (self.parent_path() / name).string();
+}
+
+}  // namespace krait
