@@ -1,0 +1,336 @@
+#include "coordinator/server/generation_session.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
+#include "common/grpc_status.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "common/strings.h"
+
+namespace krait {
+namespace {
+
+using internal::v1::TokenChunk;
+
+// What may be collected for a client that reads more slowly than its worker writes.
+constexpr int kMaxPendingTokens = 1024;
+constexpr size_t kMaxPendingTextBytes = 64 << 10;
+constexpr absl::Duration kSlowClientTimeout = absl::Seconds(30);
+constexpr absl::Duration kRetryDelay = absl::Seconds(1);
+// Until the first worker has registered, nobody knows the model's context; the worker that gets the
+// request checks again.
+constexpr int kUnknownContext = 1 << 20;
+
+absl::Duration TimeLeft(const grpc::CallbackServerContext& call,
+                        const CoordinatorOptions& options) {
+  const auto deadline = call.deadline();
+  if (deadline == std::chrono::system_clock::time_point::max()) return options.default_deadline;
+  const absl::Duration left = absl::FromChrono(deadline - std::chrono::system_clock::now());
+  return std::clamp(left, absl::ZeroDuration(), options.max_deadline);
+}
+
+bool IsFull(const std::optional<v1::GenerateResponse>& pending) {
+  return pending.has_value() && (pending->token_ids_size() >= kMaxPendingTokens ||
+                                 pending->text().size() >= kMaxPendingTextBytes);
+}
+
+// `next` follows on `response`.
+void Append(v1::GenerateResponse next, v1::GenerateResponse& response) {
+  const int first_index = response.first_index();
+  std::string text = response.text() + next.text();
+  response.MergeFrom(next);
+  response.set_first_index(first_index);
+  response.set_text(std::move(text));
+}
+
+ModelLimits LimitsOrGuess(const SessionContext& context) {
+  return context.registry.Limits().value_or(
+      ModelLimits{kUnknownContext, context.model.tokenizer().vocab_size()});
+}
+
+Rejection ToRejection(AdmissionController::Refusal refusal) {
+  return refusal == AdmissionController::Refusal::kTokens ? Rejection::kTokenBudget
+                                                          : Rejection::kMaxRequests;
+}
+
+}  // namespace
+
+class GenerationSession::Attempt final : public WorkerStreamObserver {
+ public:
+  Attempt(std::shared_ptr<GenerationSession> session, int number, WorkerKey worker)
+      : session_(std::move(session)), number_(number), worker_(std::move(worker)) {}
+  void OnChunk(TokenChunk chunk) override { session_->OnChunk(number_, chunk); }
+  void OnEnd(const absl::Status& status) override {
+    session_->OnStreamEnd(number_, worker_, status);
+  }
+
+ private:
+  const std::shared_ptr<GenerationSession> session_;
+  const int number_;
+  const WorkerKey worker_;
+};
+
+GenerationSession::GenerationSession(const SessionContext& context,
+                                     grpc::CallbackServerContext* call,
+                                     std::function<void()> on_done)
+    : context_(context),
+      call_(call),
+      on_done_(std::move(on_done)),
+      arrival_(context.clock.Now()),
+      deadline_(arrival_ + TimeLeft(*call, context.options)) {}
+
+GenerationSession::~GenerationSession() = default;
+
+void GenerationSession::Begin(const v1::GenerateRequest& request) {
+  absl::MutexLock lock(&mutex_);
+  if (final_.has_value()) return;
+  absl::Status status = Prepare(request);
+  if (status.ok()) status = Admit();
+  if (!status.ok()) return End(status);
+  Place();
+}
+
+absl::Status GenerationSession::Prepare(const v1::GenerateRequest& request) {
+  ASSIGN_OR_RETURN(request_, PrepareRequest(request, context_.model, LimitsOrGuess(context_)));
+  ASSIGN_OR_RETURN(assembler_, OutputAssembler::Create(context_.model, request_));
+  return absl::OkStatus();
+}
+
+absl::Status GenerationSession::Admit() {
+  AdmissionController::Refusal refusal;
+  auto ticket = context_.admission.Admit(request_.num_tokens(), &refusal);
+  if (!ticket.ok()) return Refuse(ToRejection(refusal), ticket.status());
+  ticket_ = std::move(*ticket);
+  context_.metrics.prompt_tokens.Observe(request_.num_prompt_tokens());
+  return absl::OkStatus();
+}
+
+absl::Status GenerationSession::Refuse(Rejection reason, const absl::Status& why) {
+  context_.metrics.rejected(reason).Increment();
+  return RetryLaterError(ToStd(why.message()), kRetryDelay);
+}
+
+void GenerationSession::Place() {
+  const std::optional<WorkerView> worker = context_.router.Place(tried_);
+  if (!worker.has_value()) return Wait();
+  const absl::Status fits = FitToLimits(worker->limits, request_);
+  if (!fits.ok()) {
+    context_.router.Finish(worker->key);
+    return End(fits);
+  }
+  waiting_ = false;
+  ticket_.LeaveQueue();
+  if (attempts_ == 0) {
+    context_.metrics.queue_time.Observe(absl::ToDoubleSeconds(context_.clock.Now() - arrival_));
+  } else {
+    context_.metrics.retries.Increment();
+  }
+  StartAttempt(*worker);
+}
+
+void GenerationSession::Wait() {
+  if (waiting_) return;
+  // Workers that are there but full: waiting belongs to the client.
+  if (absl::IsResourceExhausted(last_loss_)) {
+    return End(RetryLaterError(ToStd(last_loss_.message()), kRetryDelay));
+  }
+  const absl::Status queued = ticket_.EnterQueue();
+  if (!queued.ok()) return End(Refuse(Rejection::kMaxQueued, queued));
+  waiting_ = true;
+  waiting_since_ = context_.clock.Now();
+}
+
+void GenerationSession::StartAttempt(const WorkerView& worker) {
+  ++attempts_;
+  read_paused_ = false;
+  const absl::Duration left = std::max(deadline_ - context_.clock.Now(), absl::Milliseconds(1));
+  request_.to_worker.set_epoch(worker.key.epoch);
+  request_.to_worker.set_deadline_ms(absl::ToInt64Milliseconds(left));
+  stream_ = context_.pool.Get(worker)->Generate(
+      request_.to_worker, left,
+      std::make_shared<Attempt>(shared_from_this(), attempts_, worker.key));
+}
+
+void GenerationSession::OnChunk(int attempt, const TokenChunk& chunk) {
+  absl::MutexLock lock(&mutex_);
+  if (attempt != attempts_ || final_.has_value()) return;
+  const int num_tokens = assembler_->num_tokens();
+  const int num_duplicates = assembler_->num_duplicates();
+  auto response = assembler_->Accept(chunk);
+  if (!response.ok()) return End(response.status());
+  RecordTokens(assembler_->num_tokens() - num_tokens);
+  context_.metrics.duplicate_tokens.Increment(assembler_->num_duplicates() - num_duplicates);
+  const bool worker_finished = chunk.finish_reason() != v1::FINISH_REASON_UNSPECIFIED;
+  bool finished = false;
+  if (response->has_value()) {
+    finished = (*response)->finish_reason() != v1::FINISH_REASON_UNSPECIFIED;
+    Relay(*std::move(*response));
+  }
+  if (!finished) return ReadMore();
+  if (worker_finished) {
+    stream_->ReadNext();  // its status: a cancel would look like a client that went away
+    stream_.reset();
+  }
+  End(absl::OkStatus());
+}
+
+void GenerationSession::RecordTokens(int count) {
+  if (count == 0) return;
+  CoordinatorMetrics& metrics = context_.metrics;
+  const absl::Duration now = context_.clock.Now();
+  if (assembler_->num_tokens() == count) {
+    metrics.time_to_first_token.Observe(absl::ToDoubleSeconds(now - arrival_));
+  } else {
+    const double gap = absl::ToDoubleSeconds(now - last_token_) / count;
+    for (int i = 0; i < count; ++i) metrics.inter_token_latency.Observe(gap);
+  }
+  last_token_ = now;
+}
+
+void GenerationSession::ReadMore() {
+  read_paused_ = IsFull(pending_);
+  if (!read_paused_) stream_->ReadNext();
+}
+
+void GenerationSession::OnStreamEnd(int attempt, const WorkerKey& worker,
+                                    const absl::Status& status) {
+  absl::MutexLock lock(&mutex_);
+  const bool current = attempt == attempts_ && !final_.has_value();
+  if (current && absl::IsUnavailable(status)) {
+    context_.router.Lose(worker);
+  } else {
+    context_.router.Finish(worker);
+  }
+  if (attempt == attempts_) stream_.reset();
+  if (current) HandleLoss(worker, status);
+}
+
+void GenerationSession::HandleLoss(const WorkerKey& worker, const absl::Status& status) {
+  if (status.ok()) {
+    return End(absl::InternalError("the worker ended the stream without a finish reason"));
+  }
+  if (!IsRetryable(status)) return End(status);
+  LOG(WARNING) << "request_id=" << request_.to_worker.request_id() << " worker=" << worker.name
+               << " epoch=" << worker.epoch << " tokens=" << assembler_->num_tokens()
+               << " attempt=" << attempts_ << " status=" << LogText(status.ToString());
+  if (assembler_->num_tokens() > 0) {
+    context_.metrics.streams_broken.Increment();
+    return End(absl::UnavailableError(
+        absl::StrCat("the worker was lost after ", assembler_->num_tokens(), " tokens")));
+  }
+  tried_.insert(worker);
+  last_loss_ = status;
+  if (attempts_ < context_.options.max_attempts) return Place();
+  if (absl::IsResourceExhausted(status)) {
+    return End(RetryLaterError(ToStd(status.message()), kRetryDelay));
+  }
+  End(absl::UnavailableError(absl::StrCat("no worker answered in ", attempts_, " attempts")));
+}
+
+void GenerationSession::Relay(v1::GenerateResponse response) {
+  if (pending_.has_value()) {
+    Append(std::move(response), *pending_);
+  } else {
+    pending_ = std::move(response);
+  }
+  Pump();
+}
+
+void GenerationSession::EndWith(const absl::Status& status) {
+  absl::MutexLock lock(&mutex_);
+  End(status);
+}
+
+void GenerationSession::End(const absl::Status& status) {
+  if (final_.has_value()) return;
+  final_ = status;
+  waiting_ = false;
+  ticket_.LeaveQueue();
+  if (stream_ != nullptr) stream_->Cancel();
+  Pump();
+}
+
+// Starts the one write that may be in flight, or finishes when there is nothing left to write.
+void GenerationSession::Pump() {
+  if (writing_ || finished_) return;
+  if (client_gone_) pending_.reset();
+  if (pending_.has_value()) {
+    in_flight_ = *std::move(pending_);
+    pending_.reset();
+    writing_ = true;
+    write_started_ = context_.clock.Now();
+    StartWrite(&in_flight_);
+  } else if (final_.has_value()) {
+    finished_ = true;
+    ticket_.Release();
+    Finish(ToGrpcStatus(*final_));
+  }
+}
+
+void GenerationSession::OnWriteDone(bool ok) {
+  absl::MutexLock lock(&mutex_);
+  writing_ = false;
+  if (!ok) {
+    client_gone_ = true;
+    End(absl::CancelledError("the client went away"));
+  }
+  Pump();
+  if (read_paused_ && stream_ != nullptr && !final_.has_value()) ReadMore();
+}
+
+void GenerationSession::OnCancel() {
+  absl::MutexLock lock(&mutex_);
+  client_gone_ = true;
+  End(context_.clock.Now() >= deadline_ ? absl::DeadlineExceededError("deadline")
+                                        : absl::CancelledError("cancelled by the client"));
+  Pump();  // if End was called before: nothing more is written to a client that has gone
+}
+
+void GenerationSession::Poke() {
+  absl::MutexLock lock(&mutex_);
+  const absl::Duration now = context_.clock.Now();
+  if (writing_ && now - write_started_ >= kSlowClientTimeout) {
+    // The write will never end by itself; this ends it, and OnCancel ends the stream.
+    LOG(WARNING) << "request_id=" << request_.to_worker.request_id()
+                 << " msg=\"client does not read, stream cancelled\"";
+    return call_->TryCancel();
+  }
+  if (final_.has_value()) return;
+  if (now >= deadline_) return End(absl::DeadlineExceededError("the deadline has passed"));
+  if (!waiting_) return;
+  Place();
+  if (waiting_ && now - waiting_since_ >= context_.options.queue_timeout) {
+    context_.metrics.rejected(Rejection::kQueueTimeout).Increment();
+    End(absl::UnavailableError(absl::StrCat("no ready worker within ",
+                                            absl::FormatDuration(context_.options.queue_timeout))));
+  }
+}
+
+void GenerationSession::OnDone() {
+  {
+    absl::MutexLock lock(&mutex_);
+    LogEnd();
+  }
+  const std::function<void()> on_done = on_done_;
+  on_done();  // may delete this
+}
+
+void GenerationSession::LogEnd() {
+  CoordinatorMetrics& metrics = context_.metrics;
+  const absl::Status status = final_.value_or(absl::UnknownError("never ended"));
+  const int num_tokens = assembler_.has_value() ? assembler_->num_tokens() : 0;
+  const absl::Duration took = context_.clock.Now() - arrival_;
+  metrics.CountRequest(Method::kGenerate, status.code());
+  metrics.e2e_latency.Observe(absl::ToDoubleSeconds(took));
+  if (num_tokens > 0) metrics.generation_tokens.Observe(num_tokens);
+  if (status.ok())
+    metrics.success(in_flight_.finish_reason() == v1::FINISH_REASON_STOP).Increment();
+  VLOG(1) << "request_id=" << request_.to_worker.request_id()
+          << " code=" << absl::StatusCodeToString(status.code())
+          << " prompt_tokens=" << request_.num_prompt_tokens() << " tokens=" << num_tokens
+          << " attempts=" << attempts_ << " seconds=" << absl::ToDoubleSeconds(took);
+}
+
+}  // namespace krait
