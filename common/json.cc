@@ -170,8 +170,9 @@ absl::Status WrongKind(std::string_view key, const char* wanted, const JsonValue
 }  // namespace
 
 int64_t JsonValue::as_int() const {
+  if (std::holds_alternative<uint64_t>(storage_)) return INT64_MAX;
   const auto* value = std::get_if<int64_t>(&storage_);
-  CHECK(value != nullptr) << KindName(this) << " is no int64";
+  CHECK(value != nullptr) << KindName(this) << " is no integer";
   return *value;
 }
 

@@ -43,7 +43,8 @@ class JsonValue {
   }
   bool is_bool() const { return std::holds_alternative<bool>(storage_); }
 
-  // CHECK-fail on another kind: test first, or use the Get functions below.
+  // CHECK-fail on another kind: test first, or use the Get functions below. as_int() of an integer
+  // above INT64_MAX is INT64_MAX, so that a range check refuses it.
   bool as_bool() const { return std::get<bool>(storage_); }
   int64_t as_int() const;
   double as_double() const;

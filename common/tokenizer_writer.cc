@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/json.h"
+#include "common/splitting_rule.h"
 #include "common/status_macros.h"
 
 namespace krait {
@@ -27,7 +28,7 @@ std::string Sequence(std::string_view first, std::string_view second) {
                       std::string(second), "]}");
 }
 
-absl::StatusOr<std::string> PreTokenizerJson(const std::string& name) {
+absl::StatusOr<std::string> PreTokenizerJson(std::string_view name) {
   if (name == "smollm") {
     return Sequence(R"({"type":"Digits","individual_digits":true})", kByteLevel);
   }
@@ -54,6 +55,7 @@ absl::StatusOr<std::string> AddedTokensJson(const Vocabulary& vocabulary) {
     const TokenId id = static_cast<TokenId>(i);
     switch (vocabulary.kinds[i]) {
       case TokenKind::kNormal:
+      case TokenKind::kUnused:  // never produced, so nothing tells it from a piece without merges
         break;
       case TokenKind::kControl:
       case TokenKind::kUserDefined:
@@ -61,10 +63,9 @@ absl::StatusOr<std::string> AddedTokensJson(const Vocabulary& vocabulary) {
             AddedTokenJson(id, vocabulary.pieces[i], vocabulary.kinds[i] == TokenKind::kControl));
         break;
       case TokenKind::kByte:
-      case TokenKind::kUnused:
         return absl::UnimplementedError(
             absl::StrCat("token ", i, " ", QuoteJson(vocabulary.pieces[i]),
-                         " is a byte-fallback or unused token: tokenizer.json has no such kind"));
+                         " is a byte-fallback token, which byte-level BPE does not have"));
     }
   }
   return absl::StrJoin(rows, ",\n");
@@ -97,7 +98,8 @@ absl::StatusOr<std::string> TokenizerJson(const Vocabulary& vocabulary) {
     return absl::UnimplementedError(absl::StrCat("tokenizer model ", QuoteJson(vocabulary.model),
                                                  " cannot be written; \"gpt2\" can"));
   }
-  ASSIGN_OR_RETURN(const std::string pre_tokenizer, PreTokenizerJson(vocabulary.pre_tokenizer));
+  ASSIGN_OR_RETURN(const SplittingRule rule, FindSplittingRule(vocabulary.pre_tokenizer));
+  ASSIGN_OR_RETURN(const std::string pre_tokenizer, PreTokenizerJson(rule.name));
   ASSIGN_OR_RETURN(const std::string added_tokens, AddedTokensJson(vocabulary));
   return absl::StrCat("{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n",
                       "  \"added_tokens\": [\n", added_tokens, "\n  ],\n  \"normalizer\": null,\n",
@@ -107,6 +109,7 @@ absl::StatusOr<std::string> TokenizerJson(const Vocabulary& vocabulary) {
                       "    \"unk_token\": null,\n    \"continuing_subword_prefix\": null,\n",
                       "    \"end_of_word_suffix\": null,\n    \"fuse_unk\": false,\n    "
                       "\"byte_fallback\": false,\n",
+                      "    \"ignore_merges\": ", rule.whole_words_first ? "true" : "false", ",\n",
                       "    \"vocab\": {\n", VocabJson(vocabulary), "\n    },\n    \"merges\": [\n",
                       MergesJson(vocabulary), "\n    ]\n  }\n}\n");
 }

@@ -10,8 +10,8 @@
 
 namespace krait {
 
-// tokenizer.json: byte-level BPE with added tokens, splitting rule and decoder. UNIMPLEMENTED names
-// the splitting rule or token kind that the format, or this writer, cannot express.
+// tokenizer.json: byte-level BPE with added tokens, splitting rule and decoder. INVALID_ARGUMENT
+// or UNIMPLEMENTED names the splitting rule or token kind that cannot be expressed.
 absl::StatusOr<std::string> TokenizerJson(const Vocabulary& vocabulary);
 
 // tokenizer_config.json: template, names of the special tokens, add_bos_token.

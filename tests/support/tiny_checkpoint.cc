@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/byte_alphabet.h"
 #include "common/json.h"
 #include "common/status_macros.h"
 #include "common/tokenizer_writer.h"
@@ -23,21 +24,6 @@ constexpr char kChatTemplate[] =
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
     "'<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' "
     "}}{% endif %}";
-
-// GPT-2's alphabet: printable Latin-1 stands for itself, the rest for U+0100 upward.
-// https://github.com/openai/gpt-2, encoder.py
-std::string PrintableByte(int byte) {
-  const auto is_printable = [](int b) {
-    return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
-  };
-  int code = byte;
-  if (!is_printable(byte)) {
-    code = 256;
-    for (int b = 0; b < byte; ++b) code += is_printable(b) ? 0 : 1;
-  }
-  if (code < 0x80) return std::string(1, static_cast<char>(code));
-  return {static_cast<char>(0xc0 | (code >> 6)), static_cast<char>(0x80 | (code & 0x3f))};
-}
 
 // std::normal_distribution differs between libraries; this does not.
 class Gaussian {
@@ -55,7 +41,7 @@ class Gaussian {
 
 // Joins random pairs of short lower-case pieces, so that ordinary words have several tokens.
 void AddMerges(Vocabulary& vocabulary, int64_t vocab_size, uint64_t seed) {
-  std::vector<std::string> parts = {PrintableByte(' ')};
+  std::vector<std::string> parts = {std::string(ByteSymbol(' '))};
   for (char c = 'a'; c <= 'z'; ++c) parts.push_back(std::string(1, c));
   std::set<std::string> known(vocabulary.pieces.begin(), vocabulary.pieces.end());
   std::mt19937_64 words(seed);
@@ -77,7 +63,8 @@ Vocabulary MakeVocabulary(const TinyModelOptions& options) {
   vocabulary.pre_tokenizer = "smollm";
   vocabulary.chat_template = kChatTemplate;
   vocabulary.pieces = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
-  for (int byte = 0; byte < 256; ++byte) vocabulary.pieces.push_back(PrintableByte(byte));
+  for (int byte = 0; byte < 256; ++byte)
+    vocabulary.pieces.emplace_back(ByteSymbol(static_cast<uint8_t>(byte)));
   AddMerges(vocabulary, options.vocab_size, options.seed);
   vocabulary.kinds.assign(vocabulary.pieces.size(), TokenKind::kNormal);
   for (int id = 0; id < 3; ++id) vocabulary.kinds[id] = TokenKind::kControl;

@@ -38,11 +38,6 @@ std::optional<int64_t> FirstNotFinite(const float* values, int64_t count) {
   return std::nullopt;
 }
 
-// Rotary tables that some exporters store; they follow from the config.
-bool IsRecomputed(std::string_view name) {
-  return absl::EndsWith(ToAbsl(name), ".rotary_emb.inv_freq");
-}
-
 absl::Status BadIndex(const std::string& path, const std::string& reason) {
   return absl::InvalidArgumentError(absl::StrCat(path, ": ", reason));
 }
@@ -111,6 +106,10 @@ absl::StatusOr<std::string> DigestTensor(const InputFile& file, const Checkpoint
 }
 
 }  // namespace
+
+bool IsRecomputedTensor(std::string_view name) {
+  return absl::EndsWith(ToAbsl(name), ".rotary_emb.inv_freq");
+}
 
 int64_t CheckpointTensor::row_size() const {
   int64_t size = 1;
@@ -294,7 +293,8 @@ absl::StatusOr<std::vector<int64_t>> Checkpoint::ReadIntegers(std::string_view n
 std::vector<std::string> Checkpoint::NeverRead() const {
   std::vector<std::string> names;
   for (const auto& [name, mark] : marks_) {
-    if (!mark.read.load(std::memory_order_relaxed) && !IsRecomputed(name)) names.push_back(name);
+    if (!mark.read.load(std::memory_order_relaxed) && !IsRecomputedTensor(name))
+      names.push_back(name);
   }
   return names;
 }

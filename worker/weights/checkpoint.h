@@ -37,6 +37,9 @@ struct CheckpointTensor {
   int64_t num_elements() const { return num_rows() * row_size(); }
 };
 
+// Rotary tables that some exporters store; they follow from the config, so nobody reads them.
+bool IsRecomputedTensor(std::string_view name);
+
 // Constant after Open but for the marks of what was read, which are atomic: ranks read at the same
 // time. Every error names file, tensor and reason.
 class Checkpoint {
@@ -63,8 +66,8 @@ class Checkpoint {
   // All values of an I32 or I64 tensor.
   absl::StatusOr<std::vector<int64_t>> ReadIntegers(std::string_view name) const;
 
-  // Tensors that nobody has read and that mean something (rotary tables are recomputed): weights
-  // that the model would silently ignore.
+  // Tensors that nobody has read and that no IsRecomputedTensor: weights that the model would
+  // silently ignore.
   std::vector<std::string> NeverRead() const;
 
   // Like NeverRead, as an error naming the first of them; OK if there are none.

@@ -1,0 +1,55 @@
+#pragma once
+
+// A model without arithmetic: the next token is a hash of the seed and all tokens before it. As the
+// plain twin of all ranks of a real one it checks every plan as they do, and accepts drafts by the
+// same rule, so scheduler and engine can be tested at speed.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "worker/speculative/step_executor.h"
+
+namespace krait::testing {
+
+struct ScriptedModelOptions {
+  int vocab_size = 100;
+  int max_context_tokens = 4096;
+  int page_size = 16;
+};
+
+// The token that follows `tokens`; a pure function.
+TokenId ScriptedNext(const SamplingParams& sampling, absl::Span<const TokenId> tokens,
+                     int vocab_size);
+
+class ScriptedModel final : public StepExecutor {
+ public:
+  explicit ScriptedModel(const ScriptedModelOptions& options = {}) : options_(options) {}
+
+  absl::StatusOr<StepResult> Execute(std::shared_ptr<const StepPlan> plan,
+                                     absl::Duration deadline) override;
+  int vocab_size() const override { return options_.vocab_size; }
+  int max_context_tokens() const override { return options_.max_context_tokens; }
+
+  // Called before each step; what it returns is the step's status if it is not OK.
+  std::function<absl::Status(const StepPlan&)> before_step;
+  // Rows of this sequence are not finite.
+  SequenceId poisoned = -1;
+  int num_sequences() const { return static_cast<int>(sequences_.size()); }
+
+ private:
+  struct Known {
+    std::vector<TokenId> tokens;
+    SamplingParams sampling;
+    int num_computed = 0;
+    std::vector<PageId> pages;
+  };
+  SequenceResult Run(const SequenceWork& work);
+
+  const ScriptedModelOptions options_;
+  std::map<SequenceId, Known> sequences_;
+  int64_t last_step_ = 0;
+};
+
+}  // namespace krait::testing

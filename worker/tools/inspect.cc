@@ -1,0 +1,163 @@
+#include "worker/tools/inspect.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "common/build_info.h"
+#include "common/json.h"
+#include "common/status_macros.h"
+#include "common/vocabulary.h"
+#include "worker/models/model_config.h"
+#include "worker/tools/command_line.h"
+#include "worker/tools/model_tensors.h"
+#include "worker/weights/checkpoint.h"
+
+namespace krait {
+namespace {
+
+constexpr char kUsage[] =
+    "usage: krait-engine inspect PATH [--json]\n"
+    "  PATH    a .gguf file, or a folder with one or with Hugging Face files\n"
+    "  --json  one JSON document instead of a table\n";
+
+struct Amount {
+  int64_t tensors = 0;
+  int64_t bytes = 0;
+};
+
+struct Summary {
+  ModelConfig config;
+  Vocabulary vocabulary;
+  std::vector<std::string> files;
+  std::map<std::string, Amount> by_type;
+  Amount total;
+  int64_t parameters = 0;
+};
+
+absl::StatusOr<Summary> Summarize(const std::string& path) {
+  Summary summary;
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(path));
+  ASSIGN_OR_RETURN(summary.config, ModelConfig::Load(checkpoint));
+  RETURN_IF_ERROR(CheckModelTensors(checkpoint, summary.config));
+  ASSIGN_OR_RETURN(summary.vocabulary, Vocabulary::Load(path));
+  summary.files = checkpoint.file_paths();
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    Amount& amount = summary.by_type[tensor.type->name];
+    for (Amount* each : {&amount, &summary.total}) {
+      each->tensors += 1;
+      each->bytes += static_cast<int64_t>(tensor.num_bytes);
+    }
+    if (!tensor.type->is_integer) summary.parameters += tensor.num_elements();
+  }
+  return summary;
+}
+
+int64_t CountLayers(const ModelConfig& config, LayerKind kind) {
+  int64_t count = 0;
+  for (LayerKind each : config.layers) count += each == kind ? 1 : 0;
+  return count;
+}
+
+// Label and value; the value of a JSON field is the same, numbers without quotes.
+struct Row {
+  const char* label;
+  const char* field;
+  std::string value;
+  bool is_text = false;
+};
+
+std::vector<Row> Rows(const Summary& summary) {
+  const ModelConfig& config = summary.config;
+  const Vocabulary& vocabulary = summary.vocabulary;
+  std::vector<Row> rows = {
+      {"architecture", "architecture", config.architecture, true},
+      {"layers", "num_layers", absl::StrCat(config.num_layers)},
+      {"attention layers", "num_attention_layers",
+       absl::StrCat(CountLayers(config, LayerKind::kAttention))},
+      {"hidden size", "hidden_size", absl::StrCat(config.hidden_size)},
+      {"query heads", "num_heads", absl::StrCat(config.num_heads)},
+      {"KV heads", "num_kv_heads", absl::StrCat(config.num_kv_heads)},
+      {"head size", "head_dim", absl::StrCat(config.head_dim)},
+      {"MLP size", "intermediate_size", absl::StrCat(config.intermediate_size)},
+      {"vocabulary", "vocab_size", absl::StrCat(config.vocab_size)},
+      {"head rows", "head_rows", absl::StrCat(config.head_rows())},
+      {"head is the embedding", "tie_word_embeddings",
+       config.tie_word_embeddings ? "true" : "false"},
+      {"context", "max_context_tokens", absl::StrCat(config.max_context_tokens)},
+      {"RoPE base", "rope_theta", absl::StrCat(config.rope_theta)},
+      {"RMS norm epsilon", "rms_norm_eps", absl::StrCat(config.rms_norm_eps)},
+      {"splitting rule", "pre_tokenizer", vocabulary.pre_tokenizer, true},
+      {"tokenizer digest", "tokenizer_digest", vocabulary.Digest(), true},
+      {"chat template", "has_chat_template", vocabulary.chat_template.empty() ? "false" : "true"},
+      {"parameters", "parameters", absl::StrCat(summary.parameters)},
+      {"tensors", "num_tensors", absl::StrCat(summary.total.tensors)},
+      {"bytes", "bytes", absl::StrCat(summary.total.bytes)},
+  };
+  return rows;
+}
+
+std::string AsTable(const Summary& summary) {
+  std::string text;
+  for (const Row& row : Rows(summary)) {
+    absl::StrAppendFormat(&text, "%-22s %s\n", row.label, row.value);
+  }
+  for (const auto& [type, amount] : summary.by_type) {
+    absl::StrAppendFormat(&text, "  %-20s %d bytes in %d tensors\n", type, amount.bytes,
+                          amount.tensors);
+  }
+  for (const std::string& file : summary.files) absl::StrAppendFormat(&text, "file %s\n", file);
+  return text;
+}
+
+std::string AsJson(const Summary& summary) {
+  std::vector<std::string> fields;
+  for (const Row& row : Rows(summary)) {
+    fields.push_back(
+        absl::StrCat("  \"", row.field, "\": ", row.is_text ? QuoteJson(row.value) : row.value));
+  }
+  std::vector<std::string> types;
+  for (const auto& [type, amount] : summary.by_type) {
+    types.push_back(absl::StrCat(QuoteJson(type), ": {\"tensors\": ", amount.tensors,
+                                 ", \"bytes\": ", amount.bytes, "}"));
+  }
+  fields.push_back(absl::StrCat("  \"bytes_by_type\": {", absl::StrJoin(types, ", "), "}"));
+  std::vector<std::string> files;
+  for (const std::string& file : summary.files) files.push_back(QuoteJson(file));
+  fields.push_back(absl::StrCat("  \"files\": [", absl::StrJoin(files, ", "), "]"));
+  return absl::StrCat("{\n", absl::StrJoin(fields, ",\n"), "\n}\n");
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> InspectModel(const std::string& path, bool json) {
+  ASSIGN_OR_RETURN(const Summary summary, Summarize(path));
+  return json ? AsJson(summary) : AsTable(summary);
+}
+
+int RunInspect(int argc, char** argv) {
+  const absl::StatusOr<CommandLine> line = ParseCommandLine(argc, argv, {}, {"json", "help"});
+  if (line.ok() && line->Switched("help")) {
+    std::fputs(kUsage, stdout);
+    return 0;
+  }
+  if (!line.ok() || line->words.size() != 1) {
+    if (!line.ok()) std::fprintf(stderr, "%s\n", std::string(line.status().message()).c_str());
+    std::fputs(kUsage, stderr);
+    return kExitUsage;
+  }
+  const absl::StatusOr<std::string> text = InspectModel(line->words[0], line->Switched("json"));
+  if (!text.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(text.status().message()).c_str());
+    return ExitCodeFor(text.status());
+  }
+  std::fputs(text->c_str(), stdout);
+  return 0;
+}
+
+}  // namespace krait
