@@ -1,0 +1,178 @@
+#include "kernels/ops/paged_attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "tests/kernels/kernel_test_util.h"
+
+namespace krait::kernels {
+namespace {
+
+struct Sequence {
+  int length = 0;       // keys in the cache
+  int num_queries = 0;  // the last positions
+};
+
+// Sequences over one cache; every slot that no position owns holds NaN.
+struct Scene {
+  Scene(int heads, int kv_heads, int head_dim, int page_size, std::vector<Sequence> seqs);
+
+  int64_t KvOffset(int sequence, int position, int kv_head) const {
+    const int page = page_table[sequence * stride + position / page_size];
+    return ((int64_t{page} * kv_heads + kv_head) * page_size + position % page_size) * head_dim;
+  }
+  // Queries of `tokens` alone, as one call.
+  std::vector<float> Run(Backend& backend, const std::vector<int>& tokens);
+  double Oracle(int token, int head, int d) const;
+
+  int heads, kv_heads, head_dim, page_size;
+  std::vector<Sequence> sequences;
+  int stride = 0, num_pages = 0, num_tokens = 0;
+  std::vector<int32_t> page_table;
+  std::vector<int> sequence_of;  // of each token
+  std::vector<int32_t> positions;
+  std::vector<float> q, k, v;
+};
+
+Scene::Scene(int heads, int kv_heads, int head_dim, int page_size, std::vector<Sequence> seqs)
+    : heads(heads), kv_heads(kv_heads), head_dim(head_dim), page_size(page_size), sequences(seqs) {
+  for (const Sequence& s : sequences) stride = std::max(stride, s.length / page_size + 1);
+  num_pages = stride * static_cast<int>(sequences.size()) + 1;
+  for (int i = 0; i < num_pages - 1; ++i) page_table.push_back(i);
+  std::mt19937 generator(1);
+  std::shuffle(page_table.begin(), page_table.end(), generator);
+  const int64_t elements = int64_t{num_pages} * kv_heads * page_size * head_dim;
+  k.assign(elements, std::numeric_limits<float>::quiet_NaN());
+  v = k;
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    for (int position = 0; position < sequences[s].length; ++position) {
+      for (int head = 0; head < kv_heads; ++head) {
+        const uint32_t seed = static_cast<uint32_t>((s * 10000 + position) * 16 + head);
+        const std::vector<float> row = Gaussian(2 * head_dim, seed);
+        const int64_t at = KvOffset(static_cast<int>(s), position, head);
+        std::copy(row.begin(), row.begin() + head_dim, k.begin() + at);
+        std::copy(row.begin() + head_dim, row.end(), v.begin() + at);
+      }
+      if (position < sequences[s].length - sequences[s].num_queries) continue;
+      sequence_of.push_back(static_cast<int>(s));
+      positions.push_back(position);
+    }
+  }
+  num_tokens = static_cast<int>(positions.size());
+  q = Gaussian(int64_t{num_tokens} * heads * head_dim, 99);
+}
+
+std::vector<float> Scene::Run(Backend& backend, const std::vector<int>& tokens) {
+  const int64_t width = int64_t{heads} * head_dim;
+  std::vector<float> q_part, out(tokens.size() * width, NAN);
+  std::vector<int32_t> position_part, query_start = {0}, table;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const int token = tokens[i];
+    q_part.insert(q_part.end(), q.begin() + token * width, q.begin() + (token + 1) * width);
+    position_part.push_back(positions[token]);
+    if (i == 0 || sequence_of[token] != sequence_of[tokens[i - 1]]) {
+      if (i > 0) query_start.push_back(static_cast<int32_t>(i));
+      const auto row = page_table.begin() + sequence_of[token] * stride;
+      table.insert(table.end(), row, row + stride);
+    }
+  }
+  query_start.push_back(static_cast<int32_t>(tokens.size()));
+  const Shape cache = {num_pages, kv_heads, page_size, head_dim};
+  backend.PagedAttention({.q = TensorView(q_part.data(), DType::kF32,
+                                          {static_cast<int64_t>(tokens.size()), heads, head_dim}),
+                          .k_cache = TensorView(k.data(), DType::kF32, cache),
+                          .v_cache = TensorView(v.data(), DType::kF32, cache),
+                          .num_sequences = static_cast<int>(query_start.size()) - 1,
+                          .query_start = query_start.data(),
+                          .positions = position_part.data(),
+                          .page_table = table.data(),
+                          .page_table_stride = stride,
+                          .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
+                          .out = Matrix(out, tokens.size(), width)});
+  return out;
+}
+
+double Scene::Oracle(int token, int head, int d) const {
+  const float* query = q.data() + (int64_t{token} * heads + head) * head_dim;
+  const int kv_head = head / (heads / kv_heads);
+  double sum = 0, weighted = 0;
+  for (int position = 0; position <= positions[token]; ++position) {
+    const int64_t at = KvOffset(sequence_of[token], position, kv_head);
+    double dot = 0;
+    for (int i = 0; i < head_dim; ++i) dot += double{query[i]} * k[at + i];
+    const double p = std::exp(dot / std::sqrt(static_cast<double>(head_dim)));
+    sum += p;
+    weighted += p * v[at + d];
+  }
+  return weighted / sum;
+}
+
+std::vector<int> AllTokens(const Scene& scene) {
+  std::vector<int> tokens(scene.num_tokens);
+  for (int i = 0; i < scene.num_tokens; ++i) tokens[i] = i;
+  return tokens;
+}
+
+class PagedAttentionTest : public ::testing::TestWithParam<BackendVariant> {
+ protected:
+  const std::unique_ptr<Backend> backend_ = MakeBackend(GetParam());
+};
+INSTANTIATE_TEST_SUITE_P(Variants, PagedAttentionTest, ::testing::ValuesIn(AllVariants()),
+                         ::testing::PrintToStringParamName());
+
+TEST_P(PagedAttentionTest, AgreesWithADoublePrecisionSoftmaxOverItsOwnKeysOnly) {
+  Scene scenes[] = {
+      {3, 1, 8, 8, {{1, 1}, {9, 9}, {140, 3}}},
+      {9, 3, 64, 16, {{300, 2}, {128, 1}, {129, 1}}},
+      {4, 2, 80, 16, {{33, 5}}},
+      {2, 2, 128, 8, {{257, 1}, {20, 20}}},
+  };
+  for (Scene& scene : scenes) {
+    const std::vector<float> out = scene.Run(*backend_, AllTokens(scene));
+    for (size_t i = 0; i < out.size(); ++i) {
+      const int d = static_cast<int>(i) % scene.head_dim;
+      const int row = static_cast<int>(i) / scene.head_dim;
+      ASSERT_NEAR(out[i], scene.Oracle(row / scene.heads, row % scene.heads, d), 3e-6)
+          << "token " << row / scene.heads << " head " << row % scene.heads << " d " << d;
+    }
+  }
+}
+
+// Decoding, verification and prefill of the same position give the same bits, on every instruction
+// set and with any number of threads.
+TEST_P(PagedAttentionTest, ATokenHasTheBitsOfThePlainTwinAlone) {
+  const auto plain = MakeBackend(PlainVariant());
+  Scene scene(9, 3, 64, 16, {{40, 40}, {270, 20}, {131, 5}, {1, 1}});
+  const std::vector<int> tokens = AllTokens(scene);
+  const int64_t width = scene.heads * scene.head_dim;
+  const std::vector<float> all = scene.Run(*backend_, tokens);
+  for (int token : tokens) {
+    const std::vector<float> among(all.begin() + token * width, all.begin() + (token + 1) * width);
+    ASSERT_EQ(BitsOf(scene.Run(*plain, {token})), BitsOf(among)) << "token " << token;
+    ASSERT_EQ(BitsOf(scene.Run(*backend_, {token})), BitsOf(among)) << "token " << token;
+  }
+}
+
+TEST_P(PagedAttentionTest, ChunksOfAPrefillHaveTheBitsOfTheWhole) {
+  Scene scene(6, 2, 64, 8, {{150, 150}});
+  const std::vector<float> whole = scene.Run(*backend_, AllTokens(scene));
+  std::vector<float> chunked;
+  for (int begin = 0; begin < 150; begin += 37) {
+    std::vector<int> chunk;
+    for (int t = begin; t < std::min(begin + 37, 150); ++t) chunk.push_back(t);
+    const std::vector<float> out = scene.Run(*backend_, chunk);
+    chunked.insert(chunked.end(), out.begin(), out.end());
+  }
+  EXPECT_EQ(BitsOf(chunked), BitsOf(whole));
+}
+
+TEST_P(PagedAttentionTest, LargeScoresDoNotOverflow) {
+  Scene scene(1, 1, 8, 8, {{200, 1}});
+  for (float& value : scene.q) value *= 1000.0f;
+  const std::vector<float> out = scene.Run(*backend_, {0});
+  for (float value : out) EXPECT_TRUE(std::isfinite(value));
+}
+
+}  // namespace
+}  // namespace krait::kernels
