@@ -83,14 +83,14 @@ cut_draft() {
   local layers draft scratch
   layers=$("$BIN/krait" inspect --json "$1" | python3 -c '
 import json, sys
-n = json.load(sys.stdin)["layers"]
+n = json.load(sys.stdin)["num_layers"]
 print(",".join(str(i) for i in sorted({0, n // 3, n - 1})))')
   draft=$CACHE_DIR/draft-$(model_digest "$1" | cut -c1-16)-layers-${layers//,/-}
   if [[ ! -d $draft ]]; then
     mkdir -p "$CACHE_DIR"
     scratch=$(mktemp -d "$CACHE_DIR/cut.XXXXXX")
     say "cutting the draft (layers $layers) out of $1"
-    "$BIN/krait" convert --in "$1" --out "$scratch/draft" --layers "$layers" >&2 || { rm -rf "$scratch"; return 65; }
+    "$BIN/krait" convert --in "$1" --out "$scratch/draft" --layers "$layers" --dtype bf16 >&2 || { rm -rf "$scratch"; return 65; }
     mv "$scratch/draft" "$draft"
     rmdir "$scratch"
   fi
@@ -132,9 +132,11 @@ PY
 
 show_log() { tail -n 20 "$run_dir/up.log" >&2 || true; }
 
+# `krait up` prints one line of JSON once every worker serves and the target reaches its draft.
 start_cluster() {
   # Its own session: an interrupt at the terminal reaches this script, which stops the cluster.
-  setsid "$BIN/krait" up --config "$run_dir/cluster.json" </dev/null >"$run_dir/up.log" 2>&1 &
+  setsid "$BIN/krait" up --config "$run_dir/cluster.json" --json </dev/null \
+    >"$run_dir/ready.json" 2>"$run_dir/up.log" &
   cluster_pid=$!
 }
 
@@ -154,21 +156,10 @@ on_exit() {
   exit "$code"
 }
 
-# Ready: every worker serves, and the target reaches its draft.
-cluster_is_ready() {
-  "$BIN/krait" status --coordinator "$address" --json 2>/dev/null >"$run_dir/status.json" || return 1
-  python3 - "$run_dir/status.json" <<'PY'
-import json, sys
-workers = json.load(open(sys.argv[1])).get("workers", [])
-sys.exit(not (len(workers) == 2 and all(w["state"] == "READY" for w in workers) and
-              any(w.get("draft_connected") for w in workers)))
-PY
-}
-
 await_ready() {
   local deadline=$((SECONDS + READY_TIMEOUT_S)) code=0
   say "loading the models"
-  until cluster_is_ready; do
+  until [[ -s $run_dir/ready.json ]]; do
     if ! kill -0 "$cluster_pid" 2>/dev/null; then
       wait "$cluster_pid" || code=$?
       cluster_pid=""

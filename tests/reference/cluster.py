@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,26 +11,14 @@ import time
 READY_TIMEOUT_S = 120
 
 
-def free_address():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
-def is_ready(krait, address):
-    answer = subprocess.run([krait, "status", "--coordinator", address, "--json"], capture_output=True)
-    if answer.returncode != 0:
-        return False
-    workers = json.loads(answer.stdout)["workers"]
-    return bool(workers) and all(worker["state"] == "READY" for worker in workers)
-
-
-def await_ready(process, krait, address, log):
+def await_ready(process, ready, log):
+    """`krait up --json` prints one line once every worker serves."""
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not is_ready(krait, address):
+    while not ready.read_text().endswith("\n"):
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError("the cluster is not ready:\n" + log.read_text()[-4000:])
         time.sleep(0.1)
+    return json.loads(ready.read_text())["address"]
 
 
 @contextlib.contextmanager
@@ -39,19 +26,16 @@ def running(bin_dir, model, **worker):
     """Yields the coordinator's address; `worker` holds fields of WorkerConfig (config.proto)."""
     krait = os.path.join(bin_dir, "krait")
     with tempfile.TemporaryDirectory(prefix="krait-reference-") as scratch:
-        folder, address = pathlib.Path(scratch), free_address()
-        config = {"run_dir": scratch,
-                  "coordinator": {"listen": address, "model_path": model, "model_name": "reference"},
-                  "workers": [{"name": "target-0", "role": "TARGET", "model_path": model,
-                               "model_name": "reference"} | worker]}
+        folder = pathlib.Path(scratch)
+        config = {"run_dir": scratch, "coordinator": {"model_path": model, "model_name": "reference"},
+                  "workers": [{"name": "target-0", "role": "TARGET"} | worker]}
         (folder / "cluster.json").write_text(json.dumps(config))
-        log = folder / "up.log"
-        with open(log, "w") as sink:
-            process = subprocess.Popen([krait, "up", "--config", str(folder / "cluster.json")],
-                                       stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+        ready, log = folder / "ready.json", folder / "up.log"
+        with open(ready, "w") as out, open(log, "w") as errors:
+            process = subprocess.Popen([krait, "up", "--config", str(folder / "cluster.json"), "--json"],
+                                       stdin=subprocess.DEVNULL, stdout=out, stderr=errors)
         try:
-            await_ready(process, krait, address, log)
-            yield address
+            yield await_ready(process, ready, log)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)

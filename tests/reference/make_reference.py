@@ -211,7 +211,14 @@ def main():
                 entry["token_ids"], entry["steps"] = [step[0][0] for step in steps], steps
                 print(entry["name"], len(entry["prompt_ids"]), entry["token_ids"][:8], file=sys.stderr,
                       flush=True)
-    with open(args.out, "w") as out:
+            save(args.out, document, [entry for entry in entries if "steps" in entry])
+    else:
+        save(args.out, document, entries)
+
+
+def save(path, document, entries):
+    """Also after each batch: a run that is cut off leaves what it had."""
+    with open(path, "w") as out:
         json.dump(document | {"prompts": entries}, out, separators=(",", ":"))
 
 
