@@ -1,0 +1,138 @@
+#include "worker/runner/rank_group.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+
+#include "tests/support/random_tokens.h"
+#include "tests/support/runner_bench.h"
+#include "tests/support/tiny_checkpoint.h"
+
+namespace krait::testing {
+namespace {
+
+std::string Write(const TinyModel& model, const std::string& name) {
+  const std::string folder = ::testing::TempDir() + "/rank_group_test_" + name;
+  const absl::Status status = WriteTinyFolder(model, folder);
+  EXPECT_TRUE(status.ok()) << status;
+  return folder;
+}
+
+RankGroupOptions Options(int num_ranks) {
+  static const std::string* const folder =
+      new std::string(Write(MakeTinyModel({.num_layers = 2, .seed = 41}), "plain"));
+  return {.model_path = *folder,
+          .tensor_parallel_size = num_ranks,
+          .num_threads = 2,
+          .runner = TinyRunnerOptions()};
+}
+
+std::shared_ptr<StepPlan> FirstPlan() {
+  auto plan = std::make_shared<StepPlan>();
+  plan->step_id = 1;
+  plan->starts.push_back(
+      {.id = 1, .prompt = RandomTokens(10, 512, 42), .sampling = {.temperature = 0}});
+  plan->work.push_back({.id = 1, .new_pages = PageRange(0, 16), .num_tokens = 10});
+  return plan;
+}
+
+std::shared_ptr<StepPlan> NextPlan(int64_t step_id) {
+  auto plan = std::make_shared<StepPlan>();
+  plan->step_id = step_id;
+  plan->work.push_back({.id = 1, .num_tokens = 1});
+  return plan;
+}
+
+std::vector<TokenId> GreedyTokens(RankGroup& group, int num_tokens) {
+  std::vector<TokenId> tokens;
+  for (int step = 1; step <= num_tokens; ++step) {
+    const absl::StatusOr<StepResult> result =
+        group.Execute(step == 1 ? FirstPlan() : NextPlan(step), absl::Seconds(60));
+    EXPECT_TRUE(result.ok()) << result.status();
+    if (!result.ok()) break;
+    EXPECT_EQ(result->step_id, step);
+    tokens.push_back(result->results[0].token_ids[0]);
+  }
+  return tokens;
+}
+
+TEST(RankGroupTest, EveryDegreeGeneratesTheSameTokensAndReportsTheSameModel) {
+  const auto one = *RankGroup::Create(Options(1));
+  const std::vector<TokenId> expected = GreedyTokens(*one, 30);
+  EXPECT_EQ(expected.size(), 30u);
+  for (int num_ranks = 2; num_ranks <= 3; ++num_ranks) {
+    const auto group = *RankGroup::Create(Options(num_ranks));
+    EXPECT_EQ(GreedyTokens(*group, 30), expected);
+    EXPECT_EQ(group->weights_digest(), one->weights_digest());
+    EXPECT_EQ(group->kv_bytes_per_token(), one->kv_bytes_per_token());
+    EXPECT_EQ(static_cast<int>(group->devices().size()), num_ranks);
+  }
+  EXPECT_EQ(one->config().num_layers, 2);
+  EXPECT_THAT(one->devices(), ::testing::ElementsAre("cpu:0"));
+  EXPECT_EQ(one->weights_digest().size(), 64u);
+}
+
+TEST(RankGroupTest, TooManyRanksNamesTheFieldAndTheLimit) {
+  const absl::Status status = RankGroup::Create(Options(4)).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(
+      std::string(status.message()),
+      ::testing::AllOf(::testing::HasSubstr("tensor_parallel_size"), ::testing::HasSubstr("3")));
+}
+
+TEST(RankGroupTest, AMissingTensorIsNamedAtEveryDegree) {
+  TinyModel model = MakeTinyModel({.num_layers = 2, .seed = 43});
+  model.tensors.erase("model.layers.1.self_attn.k_proj.weight");
+  RankGroupOptions options = Options(3);
+  options.model_path = Write(model, "missing");
+  const absl::Status status = RankGroup::Create(options).status();
+  EXPECT_THAT(std::string(status.message()),
+              ::testing::HasSubstr("model.layers.1.self_attn.k_proj.weight"));
+}
+
+TEST(RankGroupTest, ATensorTheModelWouldIgnoreIsRefused) {
+  TinyModel model = MakeTinyModel({.num_layers = 2, .seed = 44});
+  model.tensors["model.layers.0.self_attn.q_proj.bias"] = {{48}, std::vector<float>(48)};
+  RankGroupOptions options = Options(2);
+  options.model_path = Write(model, "ignored");
+  const absl::Status status = RankGroup::Create(options).status();
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(std::string(status.message()),
+              ::testing::HasSubstr("model.layers.0.self_attn.q_proj.bias"));
+}
+
+TEST(RankGroupTest, LoadingReportsProgressThatOnlyRises) {
+  std::vector<double> fractions;
+  RankGroupOptions options = Options(3);
+  options.runner.on_progress = [&fractions](double fraction) { fractions.push_back(fraction); };
+  ASSERT_TRUE(RankGroup::Create(options).ok());
+  ASSERT_FALSE(fractions.empty());
+  EXPECT_TRUE(std::is_sorted(fractions.begin(), fractions.end()));
+  EXPECT_DOUBLE_EQ(fractions.back(), 1.0);
+}
+
+TEST(RankGroupTest, AStepOverItsDeadlineMakesTheGroupUnusable) {
+  const auto group = *RankGroup::Create(Options(2));
+  const std::shared_ptr<StepPlan> plan = FirstPlan();  // made long: no rank is through at once
+  plan->starts[0].prompt = RandomTokens(250, 512, 45);
+  plan->work[0].new_pages = PageRange(0, 64);
+  plan->work[0].num_tokens = 250;
+  EXPECT_EQ(group->Execute(plan, absl::ZeroDuration()).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(group->Execute(NextPlan(2), absl::Seconds(60)).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST(RankGroupTest, ABadPlanIsReportedWithItsReasonAndEndsTheGroup) {
+  const auto group = *RankGroup::Create(Options(3));
+  const absl::Status status = group->Execute(NextPlan(1), absl::Seconds(60)).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("unknown"));
+  EXPECT_FALSE(group->Execute(FirstPlan(), absl::Seconds(60)).ok());
+}
+
+}  // namespace
+}  // namespace krait::testing
