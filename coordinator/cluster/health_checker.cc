@@ -23,15 +23,14 @@ int HealthChecker::Sweep() {
   return static_cast<int>(gone.size());
 }
 
-void HealthChecker::Start(absl::Duration interval, std::function<void()> after_sweep) {
-  thread_ = std::thread([this, interval, after_sweep = std::move(after_sweep)] {
+void HealthChecker::Start(absl::Duration interval, std::function<void()> sweep) {
+  thread_ = std::thread([this, interval, sweep = std::move(sweep)] {
     for (;;) {
       {
         absl::MutexLock lock(&mutex_);
         if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), interval)) return;
       }
-      Sweep();
-      after_sweep();
+      sweep();
     }
   });
 }

@@ -25,8 +25,8 @@ class HealthChecker {
   // Returns the number of workers that are newly gone.
   int Sweep();
 
-  // Sweeps at every interval, on a thread of its own, and calls `after_sweep`.
-  void Start(absl::Duration interval, std::function<void()> after_sweep);
+  // Calls `sweep`, which is to call Sweep, at every interval on a thread of its own.
+  void Start(absl::Duration interval, std::function<void()> sweep);
   void Stop();
 
  private:

@@ -75,7 +75,7 @@ absl::Status Coordinator::Listen() {
                                                       .ready = [this] { return Ready(); }}));
   grpc_server_->SetServing(true);
   if (!background_) return absl::OkStatus();
-  health_checker_.Start(kTick, [this] { generation_service_.sessions().PokeAll(); });
+  health_checker_.Start(kTick, [this] { Tick(); });
   self_probe_ = std::make_unique<SelfProbe>(grpc_server_->loopback_address(), SelfProbeOptions());
   return absl::OkStatus();
 }

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -15,15 +14,15 @@
 namespace krait {
 namespace {
 
-// Between fork and exec: only what may be called there (signal-safety(7)), since the parent has
-// threads.
-[[noreturn]] void ExecChild(char* const* argv, int log, pid_t parent) {
-  prctl(PR_SET_PDEATHSIG, SIGTERM);
-  if (getppid() != parent) _exit(127);  // it died before prctl
-  setpgid(0, 0);                        // an interrupt at the terminal reaches the supervisor alone
+// Runs between fork and exec: only async-signal-safe calls.
+[[noreturn]] void BecomeChild(char* const* argv, int log, int null, pid_t parent) {
+  setpgid(0, 0);  // an interrupt at the terminal reaches only the parent, which drains in order
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(127);  // the parent died before prctl
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
+  dup2(null, STDIN_FILENO);
   dup2(log, STDOUT_FILENO);
   dup2(log, STDERR_FILENO);
   execv(argv[0], argv);
@@ -34,30 +33,31 @@ namespace {
 
 absl::StatusOr<pid_t> StartChild(const std::vector<std::string>& argv,
                                  const std::string& log_path) {
+  if (access(argv[0].c_str(), X_OK) != 0) {
+    return absl::UnavailableError(absl::StrCat("cannot start ", argv[0], ": ", strerror(errno)));
+  }
+  const int log = open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (log < 0 || null < 0) {
+    return absl::UnavailableError(absl::StrCat("cannot open ", log_path, ": ", strerror(errno)));
+  }
   std::vector<char*> words;
   for (const std::string& word : argv) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);
-  const int log = open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (log < 0) return absl::UnavailableError(absl::StrCat(log_path, ": ", std::strerror(errno)));
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid == 0) ExecChild(words.data(), log, parent);
-  const int error = errno;
+  if (pid == 0) BecomeChild(words.data(), log, null, parent);
   close(log);
-  if (pid < 0) return absl::UnavailableError(absl::StrCat("fork: ", std::strerror(error)));
+  close(null);
+  if (pid < 0) return absl::UnavailableError(absl::StrCat("fork: ", strerror(errno)));
   return pid;
-}
-
-std::string DescribeExit(int wait_status) {
-  if (WIFEXITED(wait_status)) return absl::StrCat("exit code ", WEXITSTATUS(wait_status));
-  return absl::StrCat("signal ", WTERMSIG(wait_status));
 }
 
 std::string LastLine(const std::string& path) {
   std::ifstream file(path);
   std::string last;
   for (std::string line; std::getline(file, line);) {
-    if (line.find_first_not_of(" \t\r") != std::string::npos) last = line;
+    if (!line.empty()) last = line;
   }
   return last;
 }

@@ -9,15 +9,12 @@
 
 namespace krait {
 
-// Starts argv[0] with standard output and error appended to `log_path`. The child gets SIGTERM if
-// this process dies, and starts with no signal blocked. UNAVAILABLE if the log cannot be opened or
-// no process can be made; a program that cannot be executed ends with code 127.
+// Starts `argv` (argv[0] is a path) in a process group of its own, with standard input from nowhere
+// and output appended to `log_path`. It is killed by the kernel when this process's main thread
+// ends, so call this from there. UNAVAILABLE names what could not be started. The caller reaps.
 absl::StatusOr<pid_t> StartChild(const std::vector<std::string>& argv, const std::string& log_path);
 
-// "exit code 65" or "signal 9", of a status from waitpid.
-std::string DescribeExit(int wait_status);
-
-// The last line of a file that holds anything but space.
+// The last non-empty line of a file; empty if it cannot be read.
 std::string LastLine(const std::string& path);
 
 }  // namespace krait

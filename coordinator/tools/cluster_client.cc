@@ -1,86 +1,78 @@
 #include "coordinator/tools/cluster_client.h"
 
-#include <chrono>
-#include <iostream>
+#include <grpcpp/grpcpp.h>
 
-#include "common/build_info.h"
+#include <chrono>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/strip.h"
 #include "common/grpc_status.h"
 
 namespace krait {
 namespace {
 
-std::string WithoutPrefix(const std::string& name, size_t prefix) {
-  return name.size() > prefix ? name.substr(prefix) : name;
+std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+void SetTimeout(absl::Duration timeout, grpc::ClientContext& context) {
+  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
+}
+
+void WriteProcess(const std::string& name, const std::string& role, int64_t pid,
+                  const v1::Worker& worker, JsonWriter& json) {
+  json.BeginObject().Key("name").String(name).Key("role").String(role).Key("pid").Int(pid);
+  json.Key("ranks").Int(worker.ranks_size()).Key("devices").BeginArray();
+  for (const v1::Rank& rank : worker.ranks()) json.String(rank.device());
+  json.End().End();
 }
 
 }  // namespace
 
-std::shared_ptr<grpc::Channel> ConnectTo(const std::string& coordinator) {
-  return grpc::CreateChannel(coordinator, grpc::InsecureChannelCredentials());
+ClusterClient::ClusterClient(const std::string& address) {
+  const auto channel = Connect(address);
+  cluster_ = v1::ClusterService::NewStub(channel);
+  generation_ = v1::GenerationService::NewStub(channel);
 }
 
-absl::StatusOr<v1::ListWorkersResponse> ListWorkers(const std::shared_ptr<grpc::Channel>& channel,
-                                                    absl::Duration timeout) {
+absl::StatusOr<v1::ListWorkersResponse> ClusterClient::ListWorkers(absl::Duration timeout) {
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
-  context.set_wait_for_ready(true);
+  SetTimeout(timeout, context);
   v1::ListWorkersResponse response;
-  const grpc::Status status =
-      v1::ClusterService::NewStub(channel)->ListWorkers(&context, {}, &response);
-  if (status.error_code() == grpc::DEADLINE_EXCEEDED) {
-    return absl::UnavailableError("no coordinator answers");
-  }
+  const grpc::Status status = cluster_->ListWorkers(&context, {}, &response);
   if (!status.ok()) return FromGrpcStatus(status);
   return response;
 }
 
+absl::Status ClusterClient::Drain(const std::string& worker, absl::Duration timeout) {
+  grpc::ClientContext context;
+  SetTimeout(timeout, context);
+  v1::DrainRequest request;
+  request.set_worker(worker);
+  v1::DrainResponse response;
+  return FromGrpcStatus(cluster_->Drain(&context, request, &response));
+}
+
 std::string RoleName(v1::WorkerRole role) {
-  return WithoutPrefix(v1::WorkerRole_Name(role), sizeof("WORKER_ROLE_") - 1);
+  return std::string(absl::StripPrefix(v1::WorkerRole_Name(role), "WORKER_ROLE_"));
 }
 
 std::string StateName(v1::WorkerState state) {
-  return WithoutPrefix(v1::WorkerState_Name(state), sizeof("WORKER_STATE_") - 1);
+  return std::string(absl::StripPrefix(v1::WorkerState_Name(state), "WORKER_STATE_"));
 }
 
-Json TopologyJson(const v1::ListWorkersResponse& workers, const std::string& coordinator) {
-  Json topology = Json::array();
-  topology.push_back({{"role", "COORDINATOR"},
-                      {"name", "coordinator"},
-                      {"pid", workers.coordinator_pid()},
-                      {"address", coordinator},
-                      {"ranks", Json::array()},
-                      {"devices", Json::array()}});
+void WriteTopology(const v1::ListWorkersResponse& workers, JsonWriter& json) {
+  json.BeginArray();
+  WriteProcess("coordinator", "coordinator", workers.coordinator_pid(), {}, json);
   for (const v1::Worker& worker : workers.workers()) {
-    Json ranks = Json::array(), devices = Json::array();
-    for (const v1::Rank& rank : worker.ranks()) {
-      ranks.push_back(rank.rank());
-      devices.push_back(rank.device());
-    }
-    topology.push_back({{"role", RoleName(worker.role())},
-                        {"name", worker.name()},
-                        {"pid", worker.pid()},
-                        {"address", worker.address()},
-                        {"ranks", ranks},
-                        {"devices", devices}});
+    if (worker.state() == v1::WORKER_STATE_GONE) continue;
+    WriteProcess(worker.name(), absl::AsciiStrToLower(RoleName(worker.role())), worker.pid(),
+                 worker, json);
   }
-  return topology;
-}
-
-std::string DumpJson(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-int Fail(const std::string& what, const absl::Status& status) {
-  std::cerr << "krait: " << what << ": " << status.ToString() << "\n";
-  switch (status.code()) {
-    case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kNotFound:
-      return kExitUsage;
-    case absl::StatusCode::kInternal:
-      return kExitInternal;
-    default:
-      return kExitUnavailable;
-  }
+  json.End();
 }
 
 }  // namespace krait

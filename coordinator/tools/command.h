@@ -1,20 +1,47 @@
 #pragma once
 
-// Every subcommand of `krait` is one file: it adds its options to the program's parser and says
-// what to run when it is chosen. krait_main.cc holds the table.
+#include <string>
+#include <vector>
 
-#include <CLI/CLI.hpp>
-#include <functional>
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "coordinator/tools/arguments.h"
 
 namespace krait {
 
-// What the chosen subcommand does; returns the process's exit code (common/build_info.h).
-using CommandRun = std::function<int()>;
+// A subcommand of `krait`: its words after the name in, an exit code out.
+using CommandWords = std::vector<std::string>;
+int RunUp(const CommandWords& words);
+int RunGenerate(const CommandWords& words);
+int RunStatus(const CommandWords& words);
+int RunDrain(const CommandWords& words);
+// Hand over to the krait-engine beside this binary; return only if it cannot be started.
+int RunInspect(const CommandWords& words);
+int RunConvert(const CommandWords& words);
+int RunBench(const CommandWords& words);
 
-void AddUpCommand(CLI::App& app, CommandRun& run);
-void AddGenerateCommand(CLI::App& app, CommandRun& run);
-void AddStatusCommand(CLI::App& app, CommandRun& run);
-// inspect, convert and bench: run by `krait-engine` in this program's place.
-void AddEngineCommands(CLI::App& app, CommandRun& run);
+struct Command {
+  const char* name;
+  const char* summary;
+  int (*run)(const CommandWords& words);
+};
+
+// Every subcommand, in the order of --help.
+absl::Span<const Command> Commands();
+
+// What `krait WORDS...` does.
+int RunKrait(const CommandWords& words);
+
+// "krait <command>: <message>" on standard error; returns the exit code that fits the status.
+int FailCommand(const char* command, const absl::Status& status);
+
+inline constexpr char kDefaultCoordinator[] = "127.0.0.1:50051";
+inline constexpr FlagSpec kCoordinatorFlag = {
+    "coordinator", "ADDRESS", "the coordinator's host:port (default 127.0.0.1:50051)"};
+inline constexpr FlagSpec kAddressFlag = {"address", "ADDRESS", "the same"};
+inline constexpr FlagSpec kHelpFlag = {"help", nullptr, "this text"};
+
+// The value of --coordinator or --address.
+std::string CoordinatorAddress(const Arguments& arguments);
 
 }  // namespace krait

@@ -4,7 +4,7 @@
 
 namespace krait {
 
-std::string SiblingBinary(const std::string& name) {
+std::string SiblingPath(const std::string& name) {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   return error ? name : (self.parent_path() / name).string();

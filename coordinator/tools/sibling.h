@@ -4,7 +4,7 @@
 
 namespace krait {
 
-// The path of a program that lies beside the running one.
-std::string SiblingBinary(const std::string& name);
+// Path of a binary in the folder of the running one ("krait-worker").
+std::string SiblingPath(const std::string& name);
 
 }  // namespace krait

@@ -1,6 +1,5 @@
 #include "coordinator/tools/supervisor.h"
 
-#include <signal.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -8,113 +7,109 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/build_info.h"
+#include "common/logging.h"
 #include "common/status_macros.h"
 #include "coordinator/tools/child_process.h"
 
 namespace krait {
 namespace {
 
-constexpr absl::Duration kFirstPause = absl::Milliseconds(200);
-constexpr absl::Duration kLongestPause = absl::Seconds(10);
-constexpr absl::Duration kHealthyAfter = absl::Seconds(30);
-
-bool IsHopeless(int status) {
-  return WIFEXITED(status) && (WEXITSTATUS(status) == kExitUsage ||
-                               WEXITSTATUS(status) == kExitBadModel || WEXITSTATUS(status) == 127);
+std::string Describe(int wait_status) {
+  if (WIFSIGNALED(wait_status)) return absl::StrCat("signal ", WTERMSIG(wait_status));
+  return absl::StrCat("exit code ", WEXITSTATUS(wait_status));
 }
 
 }  // namespace
 
-Supervisor::Supervisor(std::vector<ChildSpec> specs) {
-  for (ChildSpec& spec : specs) children_.push_back({.spec = std::move(spec)});
-}
-
 Supervisor::~Supervisor() {
-  for (Child& child : children_) {
-    if (child.pid > 0) kill(child.pid, SIGKILL);
-    WaitEnded(child, absl::Seconds(10));
-  }
+  std::vector<std::string> names;
+  for (const Child& child : children_) names.push_back(child.spec.name);
+  Stop(names, absl::ZeroDuration());
 }
 
-absl::Status Supervisor::StartAll(absl::Duration now) {
-  for (Child& child : children_) RETURN_IF_ERROR(StartOne(child, now));
+absl::Status Supervisor::Start(ProcessSpec spec) {
+  Child child;
+  child.spec = std::move(spec);
+  RETURN_IF_ERROR(Launch(child));
+  children_.push_back(std::move(child));
   return absl::OkStatus();
 }
 
-absl::Status Supervisor::StartOne(Child& child, absl::Duration now) {
+absl::Status Supervisor::Launch(Child& child) {
   ASSIGN_OR_RETURN(child.pid, StartChild(child.spec.argv, child.spec.log_path));
-  child.started = now;
-  child.restart_at = absl::InfiniteDuration();
+  child.started = clock_.Now();
   return absl::OkStatus();
 }
 
-std::string Supervisor::OnExit(Child& child, int status, absl::Duration now) {
-  child.pid = -1;
-  if (IsHopeless(status) && !hopeless_status_) {
-    hopeless_status_ = status;
-    hopeless_child_ = &child.spec;
+std::optional<int> Supervisor::Tick(std::string* name) {
+  for (Child& child : children_) {
+    if (const auto wait_status = Reap(child)) {
+      *name = child.spec.name;
+      if (const auto code = OnDeath(child, *wait_status)) return code;
+    }
+    if (child.pid != 0 || !child.wanted || clock_.Now() < child.restart_at) continue;
+    ++restarts_;
+    const absl::Status launched = Launch(child);
+    if (!launched.ok()) {
+      LOG(ERROR) << "name=" << child.spec.name << " status=" << LogText(launched.ToString());
+      child.restart_at = clock_.Now() + child.backoff.OnDeath(absl::ZeroDuration());
+    }
   }
-  if (now - child.started >= kHealthyAfter) child.pause = kFirstPause;
-  child.restart_at = now + child.pause;
-  const std::string line = absl::StrCat(child.spec.name, ": ", DescribeExit(status),
-                                        ", starting again in ", absl::FormatDuration(child.pause));
-  child.pause = std::min(2 * child.pause, kLongestPause);
-  return line;
+  return std::nullopt;
 }
 
-std::vector<std::string> Supervisor::Poll(absl::Duration now) {
-  std::vector<std::string> events;
-  for (Child& child : children_) {
-    int status = 0;
-    if (child.pid > 0 && waitpid(child.pid, &status, WNOHANG) == child.pid) {
-      events.push_back(OnExit(child, status, now));
-    }
-    if (child.pid > 0 || now < child.restart_at) continue;
-    const absl::Status started = StartOne(child, now);
-    if (started.ok()) {
-      events.push_back(absl::StrCat(child.spec.name, ": started, pid ", child.pid));
-    } else {
-      events.push_back(absl::StrCat(child.spec.name, ": ", started.ToString()));
-      child.restart_at = now + kLongestPause;
-    }
+std::optional<int> Supervisor::OnDeath(Child& child, int wait_status) {
+  if (!child.wanted) return std::nullopt;
+  const int code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
+  const absl::Duration wait = child.backoff.OnDeath(clock_.Now() - child.started);
+  child.restart_at = clock_.Now() + wait;
+  LOG(WARNING) << "name=" << child.spec.name << " ended=" << LogText(Describe(wait_status))
+               << " restart_in=" << wait << " log=" << LogText(child.spec.log_path);
+  if (code == kExitUsage || code == kExitBadModel) return code;
+  return std::nullopt;
+}
+
+std::optional<int> Supervisor::Reap(Child& child) {
+  int wait_status = 0;
+  if (child.pid == 0 || waitpid(child.pid, &wait_status, WNOHANG) != child.pid) {
+    return std::nullopt;
   }
-  return events;
+  child.pid = 0;
+  return wait_status;
+}
+
+bool Supervisor::Stop(const std::vector<std::string>& names, absl::Duration grace) {
+  std::vector<Child*> stopping;
+  for (Child& child : children_) {
+    if (std::find(names.begin(), names.end(), child.spec.name) == names.end()) continue;
+    child.wanted = false;
+    stopping.push_back(&child);
+    if (child.pid != 0) kill(child.pid, SIGTERM);
+  }
+  const auto all_gone = [&] {
+    return std::all_of(stopping.begin(), stopping.end(), [](Child* child) {
+      Reap(*child);
+      return child->pid == 0;
+    });
+  };
+  const absl::Duration end = clock_.Now() + grace;
+  while (!all_gone() && clock_.Now() < end) absl::SleepFor(absl::Milliseconds(20));
+  bool by_themselves = true;
+  for (Child* child : stopping) {
+    if (child->pid == 0) continue;
+    by_themselves = false;
+    kill(child->pid, SIGKILL);
+    waitpid(child->pid, nullptr, 0);
+    child->pid = 0;
+  }
+  return by_themselves;
 }
 
 pid_t Supervisor::pid(const std::string& name) const {
   for (const Child& child : children_) {
     if (child.spec.name == name) return child.pid;
   }
-  return -1;
-}
-
-bool Supervisor::WaitEnded(Child& child, absl::Duration timeout) {
-  for (absl::Duration waited; child.pid > 0; waited += absl::Milliseconds(5)) {
-    if (waitpid(child.pid, nullptr, WNOHANG) != 0) {
-      child.pid = -1;
-    } else if (waited >= timeout) {
-      return false;
-    } else {
-      absl::SleepFor(absl::Milliseconds(5));
-    }
-  }
-  return true;
-}
-
-void Supervisor::StopAll(absl::Duration grace) {
-  const auto terminate = [](Child& child) {
-    if (child.pid > 0) kill(child.pid, SIGTERM);
-  };
-  if (!children_.empty()) {
-    terminate(children_[0]);
-    WaitEnded(children_[0], grace);
-  }
-  for (Child& child : children_) terminate(child);
-  for (Child& child : children_) {
-    if (WaitEnded(child, grace)) continue;
-    kill(child.pid, SIGKILL);
-    WaitEnded(child, absl::Seconds(10));
-  }
+  return 0;
 }
 
 }  // namespace krait

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include <optional>
@@ -8,56 +9,61 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "common/clock.h"
+#include "coordinator/tools/restart_backoff.h"
 
 namespace krait {
 
-struct ChildSpec {
+// A process that is to be kept alive.
+struct ProcessSpec {
   std::string name;
   std::vector<std::string> argv;
   std::string log_path;
 };
 
-// Keeps a list of processes alive: what dies is started again, after a pause that doubles from 0.2
-// s to 10 s and starts over once a process has lived for 30 s. One thread; the caller polls.
+// Starts processes, starts those that die again, stops them in order. Main thread only: children
+// are tied to the life of the thread that starts them.
 class Supervisor {
  public:
-  explicit Supervisor(std::vector<ChildSpec> specs);
-  // Kills what still runs.
+  // `clock` outlives this.
+  explicit Supervisor(const Clock& clock) : clock_(clock) {}
+  // Kills what is left.
   ~Supervisor();
+  Supervisor(const Supervisor&) = delete;
 
-  absl::Status StartAll(absl::Duration now);
+  // UNAVAILABLE if it cannot be started.
+  absl::Status Start(ProcessSpec spec);
 
-  // Reaps and restarts. Returns a line for each event, e.g. "draft-0: signal 9, starting again in
-  // 0.2 s".
-  std::vector<std::string> Poll(absl::Duration now);
+  // Reaps what died and starts what is due; to be called often. Returns the exit code of a child
+  // that will not get better by being started again (64 usage, 65 bad model), and `*name` of it.
+  std::optional<int> Tick(std::string* name);
 
-  // The exit status (waitpid's) of the first child that ended with one of our codes for bad usage
-  // or a bad model: starting it again would end the same way.
-  std::optional<int> hopeless_status() const { return hopeless_status_; }
-  const ChildSpec* hopeless_child() const { return hopeless_child_; }
+  // SIGTERM to `names`, waits until all are gone, at most `grace`, then SIGKILL. None is started
+  // again. True if all ended by themselves.
+  bool Stop(const std::vector<std::string>& names, absl::Duration grace);
 
+  // 0 while it is not running.
   pid_t pid(const std::string& name) const;
-
-  // SIGTERM to child 0 (the coordinator, which drains), then to the others once it has ended, each
-  // at most `grace`; then SIGKILL. Returns when all have ended.
-  void StopAll(absl::Duration grace);
+  int restarts() const { return restarts_; }
 
  private:
   struct Child {
-    ChildSpec spec;
-    pid_t pid = -1;
+    ProcessSpec spec;
+    pid_t pid = 0;
+    bool wanted = true;
     absl::Duration started;
-    absl::Duration pause = absl::Milliseconds(200);
-    absl::Duration restart_at = absl::InfiniteDuration();
+    absl::Duration restart_at;
+    RestartBackoff backoff;
   };
 
-  absl::Status StartOne(Child& child, absl::Duration now);
-  std::string OnExit(Child& child, int status, absl::Duration now);
-  bool WaitEnded(Child& child, absl::Duration timeout);
+  absl::Status Launch(Child& child);
+  // The raw wait status if the child has just ended.
+  static std::optional<int> Reap(Child& child);
+  std::optional<int> OnDeath(Child& child, int wait_status);
 
+  const Clock& clock_;
   std::vector<Child> children_;
-  std::optional<int> hopeless_status_;
-  const ChildSpec* hopeless_child_ = nullptr;
+  int restarts_ = 0;
 };
 
 }  // namespace krait
