@@ -8,11 +8,6 @@
 
 namespace krait {
 
-struct BpeTokenizer::Scratch {
-  std::vector<TokenId> bytes;
-  WordMerger::Scratch merge;
-};
-
 BpeTokenizer::BpeTokenizer(const Vocabulary& vocabulary, PieceTable pieces, WordSplitter splitter,
                            bool whole_words_first)
     : pieces_(std::move(pieces)), splitter_(std::move(splitter)), merger_(vocabulary) {
@@ -33,7 +28,7 @@ absl::StatusOr<std::unique_ptr<const BpeTokenizer>> BpeTokenizer::Create(
 absl::StatusOr<std::vector<TokenId>> BpeTokenizer::Encode(std::string_view text,
                                                           bool allow_special) const {
   std::vector<TokenId> ids;
-  Scratch scratch;
+  WordMerger::Scratch scratch;
   const auto encode = [&](std::string_view ordinary, std::vector<TokenId>& out) {
     return splitter_.Split(ordinary,
                            [&](std::string_view word) { EncodeWord(word, scratch, out); });
@@ -42,18 +37,19 @@ absl::StatusOr<std::vector<TokenId>> BpeTokenizer::Encode(std::string_view text,
   return ids;
 }
 
-void BpeTokenizer::EncodeWord(std::string_view word, Scratch& scratch,
+void BpeTokenizer::EncodeWord(std::string_view word, WordMerger::Scratch& scratch,
                               std::vector<TokenId>& ids) const {
   if (const auto whole = whole_words_.find(ToAbsl(word)); whole != whole_words_.end()) {
     ids.push_back(whole->second);
     return;
   }
-  scratch.bytes.clear();
+  scratch.cells.clear();
+  scratch.cells.reserve(word.size());
   for (char byte : word) {
     const TokenId id = pieces_.OfByte(static_cast<uint8_t>(byte));
-    if (id >= 0) scratch.bytes.push_back(id);
+    if (id >= 0) scratch.cells.push_back({id, 1});
   }
-  merger_.Merge(scratch.bytes, scratch.merge, ids);
+  merger_.Merge(scratch, ids);
 }
 
 }  // namespace krait

@@ -29,8 +29,8 @@ class BpeTokenizer : public Tokenizer {
   BpeTokenizer(const Vocabulary& vocabulary, PieceTable pieces, WordSplitter splitter,
                bool whole_words_first);
 
-  struct Scratch;
-  void EncodeWord(std::string_view word, Scratch& scratch, std::vector<TokenId>& ids) const;
+  void EncodeWord(std::string_view word, WordMerger::Scratch& scratch,
+                  std::vector<TokenId>& ids) const;
 
   const PieceTable pieces_;
   const WordSplitter splitter_;

@@ -1,13 +1,12 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "common/token.h"
 #include "common/vocabulary.h"
+#include "coordinator/tokenizer/merge_queue.h"
 
 namespace krait {
 
@@ -20,32 +19,29 @@ class WordMerger {
 
   // Working memory of one caller, kept between words to save allocations.
   struct Scratch {
-    struct Symbol {
-      TokenId id;  // -1: merged into the one before it
-      int32_t previous, next;
+    // A piece covers one cell for each piece it was merged from. Its first cell has its id and the
+    // number of its cells, its last one (if another) -1 and the index of the first. Eight bytes a
+    // cell: long words are bound by memory.
+    struct Cell {
+      TokenId id;
+      int32_t extent;
     };
-    struct Candidate {
-      uint32_t rank;
-      int32_t left;  // index of the left symbol
-      TokenId merged;
-    };
-    std::vector<Symbol> symbols;
-    std::vector<Candidate> queue;  // a heap, lowest rank and then leftmost on top
+    std::vector<Cell> cells;
+    MergeQueue queue;  // positions are the left pieces' first cells
   };
 
-  // Appends to `out` what is left of the pieces `ids` when no merge applies any more. O(n log n).
-  void Merge(const std::vector<TokenId>& ids, Scratch& scratch, std::vector<TokenId>& out) const;
+  // Merges the pieces in scratch.cells, all with extent 1, until no rule applies any more; appends
+  // what is left to `out`. O(n log n). The scratch's contents are spent.
+  void Merge(Scratch& scratch, std::vector<TokenId>& out) const;
 
  private:
-  struct Rule {
-    uint32_t rank;
-    TokenId merged;
-  };
-  const Rule* Find(TokenId left, TokenId right) const;
-  void Enqueue(Scratch& scratch, int32_t left) const;
-  void MergeAt(Scratch& scratch, int32_t left, TokenId merged) const;
+  static constexpr uint32_t kNoRank = UINT32_MAX;
+  uint32_t RankOf(TokenId left, TokenId right) const;
+  void Enqueue(Scratch& scratch, size_t left) const;
+  void MergeAt(Scratch& scratch, size_t left, TokenId merged) const;
 
-  absl::flat_hash_map<uint64_t, Rule> rules_;  // by (left << 32 | right)
+  absl::flat_hash_map<uint64_t, uint32_t> ranks_;  // by (left << 32 | right)
+  std::vector<TokenId> merged_;                    // by rank
 };
 
 }  // namespace krait

@@ -1,0 +1,65 @@
+#include "coordinator/tokenizer/merge_queue.h"
+
+#include <algorithm>
+#include <functional>
+
+namespace krait {
+
+void MergeQueue::Bucket::Clear() {
+  run.clear();
+  strays.clear();
+  next = 0;
+}
+
+void MergeQueue::Bucket::Push(int32_t position) {
+  if (run.empty() || position >= run.back()) {
+    run.push_back(position);
+    return;
+  }
+  strays.push_back(position);
+  std::push_heap(strays.begin(), strays.end(), std::greater<>());
+}
+
+int32_t MergeQueue::Bucket::Pop() {
+  if (strays.empty() || (next < run.size() && run[next] <= strays.front())) return run[next++];
+  std::pop_heap(strays.begin(), strays.end(), std::greater<>());
+  const int32_t position = strays.back();
+  strays.pop_back();
+  return position;
+}
+
+void MergeQueue::Clear() {
+  num_used_ = 0;
+  bucket_of_rank_.clear();
+  ranks_.clear();
+}
+
+MergeQueue::Bucket& MergeQueue::BucketOf(uint32_t rank) {
+  const auto [it, is_new] = bucket_of_rank_.try_emplace(rank, num_used_);
+  if (is_new) {
+    if (num_used_ == buckets_.size()) buckets_.emplace_back();
+    buckets_[num_used_++].Clear();
+  }
+  Bucket& bucket = buckets_[it->second];
+  if (bucket.empty()) {
+    ranks_.emplace_back(rank, it->second);
+    std::push_heap(ranks_.begin(), ranks_.end(), std::greater<>());
+  }
+  return bucket;
+}
+
+void MergeQueue::Push(Candidate candidate) { BucketOf(candidate.rank).Push(candidate.position); }
+
+MergeQueue::Candidate MergeQueue::Pop() {
+  const auto [rank, index] = ranks_.front();
+  Bucket& bucket = buckets_[index];
+  const Candidate candidate = {rank, bucket.Pop()};
+  if (bucket.empty()) {
+    bucket.Clear();
+    std::pop_heap(ranks_.begin(), ranks_.end(), std::greater<>());
+    ranks_.pop_back();
+  }
+  return candidate;
+}
+
+}  // namespace krait
