@@ -1,0 +1,85 @@
+#include "worker/server/generate_call.h"
+
+#include "common/grpc_status.h"
+#include "worker/server/proto_conversion.h"
+
+namespace krait {
+
+std::shared_ptr<GenerateCall> GenerateCall::Create(EngineInterface* engine,
+                                                   std::string request_id) {
+  std::shared_ptr<GenerateCall> call(new GenerateCall(engine, std::move(request_id)));
+  call->self_ = call;
+  return call;
+}
+
+void GenerateCall::SetAccepted() {
+  absl::MutexLock lock(&mutex_);
+  accepted_ = true;
+}
+
+void GenerateCall::OnTokens(TokenEvent event) {
+  absl::MutexLock lock(&mutex_);
+  if (broken_) return;
+  AppendTo(event, pending_);
+  has_pending_ = true;
+  if (pending_.token_ids_size() > kMaxBufferedTokens) {
+    broken_ = true;
+    has_pending_ = false;
+    pending_.Clear();
+    AbortLocked(absl::ResourceExhaustedError("the client does not read its stream"));
+  }
+  Advance();
+}
+
+void GenerateCall::OnEnd(const absl::Status& status) {
+  absl::MutexLock lock(&mutex_);
+  ended_ = true;
+  end_status_ = status;
+  Advance();
+}
+
+void GenerateCall::OnWriteDone(bool ok) {
+  absl::MutexLock lock(&mutex_);
+  write_under_way_ = false;
+  if (!ok) {
+    broken_ = true;
+    has_pending_ = false;
+    AbortLocked(absl::CancelledError("the client has gone"));
+  }
+  Advance();
+}
+
+void GenerateCall::OnCancel() {
+  absl::MutexLock lock(&mutex_);
+  broken_ = true;
+  has_pending_ = false;
+  AbortLocked(absl::CancelledError("the call was cancelled"));
+  Advance();
+}
+
+void GenerateCall::OnDone() {
+  // Moved out first: the engine may let go of its reference before this returns.
+  const std::shared_ptr<GenerateCall> last = std::move(self_);
+}
+
+// Under the lock, so that the id cannot end and be taken by another request in between: OnEnd
+// waits.
+void GenerateCall::AbortLocked(absl::Status reason) {
+  if (accepted_ && !ended_) engine_->Abort(request_id_, std::move(reason));
+}
+
+void GenerateCall::Advance() {
+  if (write_under_way_ || finished_) return;
+  if (has_pending_) {
+    writing_.Swap(&pending_);
+    pending_.Clear();
+    has_pending_ = false;
+    write_under_way_ = true;
+    StartWrite(&writing_);
+  } else if (ended_) {
+    finished_ = true;
+    Finish(ToGrpcStatus(end_status_));
+  }
+}
+
+}  // namespace krait

@@ -1,0 +1,149 @@
+#include "worker/server/target_role.h"
+
+#include <unistd.h>
+
+#include "common/build_info.h"
+#include "common/status_macros.h"
+#include "common/vocabulary.h"
+#include "worker/server/kv_pages.h"
+#include "worker/server/proto_conversion.h"
+#include "worker/speculative/proposer_factory.h"
+
+namespace krait {
+namespace {
+
+EngineConfig MakeEngineConfig(const WorkerOptions& options, const Vocabulary& vocabulary,
+                              int num_pages) {
+  EngineConfig config;
+  config.group.model_path = options.model_path;
+  config.group.tensor_parallel_size = options.tensor_parallel_size;
+  config.group.num_threads = options.threads;
+  config.group.runner.weight_dtype = options.weight_dtype;
+  config.group.runner.page_size = options.page_size;
+  config.group.runner.num_pages = num_pages;
+  config.eos_ids = vocabulary.eos_ids;
+  config.max_context_tokens = options.max_context_tokens;
+  config.max_running = options.max_running;
+  config.max_waiting = options.max_waiting;
+  config.max_num_batched_tokens = options.max_num_batched_tokens;
+  config.max_draft_tokens = options.max_draft_tokens;
+  config.fixed_draft_tokens = options.fixed_draft_tokens;
+  config.proposal_deadline = options.proposal_deadline;
+  config.step_deadline = options.step_deadline;
+  return config;
+}
+
+DraftModelOptions MakeDraftModelOptions(const WorkerOptions& options,
+                                        const std::string& tokenizer_digest, int vocab_size) {
+  DraftModelOptions draft;
+  draft.model_path = options.draft_model_path;
+  draft.num_threads = options.threads;
+  draft.runner.weight_dtype = options.weight_dtype;
+  draft.runner.page_size = options.page_size;
+  draft.max_sequences = options.max_running;
+  draft.tokenizer_digest = tokenizer_digest;
+  draft.vocab_size = vocab_size;
+  return draft;
+}
+
+}  // namespace
+
+TargetRole::TargetRole(const WorkerOptions& options, std::string instance_id, const Clock* clock,
+                       Metrics* metrics, const EpochTable* epochs, std::function<void()> on_drain,
+                       std::function<void(const absl::Status&)> on_fatal)
+    : options_(options),
+      instance_id_(std::move(instance_id)),
+      clock_(clock),
+      on_fatal_(std::move(on_fatal)),
+      metrics_(metrics),
+      service_(clock, epochs, std::move(on_drain)) {}
+
+NamedService TargetRole::service() {
+  return {internal::v1::WorkerService::service_full_name(), &service_};
+}
+
+absl::StatusOr<std::unique_ptr<Proposer>> TargetRole::MakeProposer(int64_t vocab_size) {
+  ProposerOptions proposer;
+  switch (options_.draft_source) {
+    case DraftSource::kRemote: {
+      auto remote = std::make_unique<RemoteProposer>(
+          DraftLinkOptions{.address = options_.draft_address,
+                           .tokenizer_digest = tokenizer_digest_,
+                           .vocab_size = static_cast<int>(vocab_size)},
+          instance_id_, clock_);
+      remote_ = remote.get();
+      return remote;
+    }
+    case DraftSource::kModel:
+      proposer.kind = "draft_model";
+      proposer.draft =
+          MakeDraftModelOptions(options_, tokenizer_digest_, static_cast<int>(vocab_size));
+      break;
+    case DraftSource::kNgram:
+      proposer.kind = "ngram";
+      break;
+    case DraftSource::kNone:
+      proposer.kind = "none";
+      break;
+  }
+  return krait::MakeProposer(proposer, clock_);
+}
+
+absl::Status TargetRole::Load(const std::function<void(double)>& on_progress) {
+  ASSIGN_OR_RETURN(const Vocabulary vocabulary, Vocabulary::Load(options_.model_path));
+  tokenizer_digest_ = vocabulary.Digest();
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options_.model_path));
+  ASSIGN_OR_RETURN(const ModelConfig model, ModelConfig::Load(checkpoint));
+  ASSIGN_OR_RETURN(const int num_pages, NumKvPages(options_, model));
+  ASSIGN_OR_RETURN(std::unique_ptr<Proposer> proposer, MakeProposer(model.vocab_size));
+  EngineConfig config = MakeEngineConfig(options_, vocabulary, num_pages);
+  config.group.runner.on_progress = on_progress;
+  ASSIGN_OR_RETURN(engine_,
+                   Engine::Create(config, std::move(proposer), clock_, &metrics_, on_fatal_));
+  service_.SetEngine(engine_.get(), {.limits = {.max_context_tokens = engine_->max_context_tokens(),
+                                                .vocab_size = engine_->vocab_size()},
+                                     .eos_ids = vocabulary.eos_ids});
+  return absl::OkStatus();
+}
+
+void TargetRole::Describe(internal::v1::RegisterRequest& request) const {
+  v1::Worker& worker = *request.mutable_worker();
+  worker.set_role(v1::WORKER_ROLE_TARGET);
+  worker.set_weights_digest(engine_->group().weights_digest());
+  worker.set_tokenizer_digest(tokenizer_digest_);
+  char host[256] = "";
+  gethostname(host, sizeof(host) - 1);
+  const std::vector<std::string> devices = engine_->group().devices();
+  for (size_t i = 0; i < devices.size(); ++i) {
+    v1::Rank* rank = worker.add_ranks();
+    rank->set_rank(static_cast<int32_t>(i));
+    rank->set_device(devices[i]);
+    rank->set_host(host);
+    rank->set_pid(getpid());
+  }
+  request.set_max_context_tokens(engine_->max_context_tokens());
+  request.set_vocab_size(engine_->vocab_size());
+}
+
+// The engine publishes its load with each step; whether the draft is there changes without one.
+EngineLoad TargetRole::Load() const {
+  EngineLoad load = engine_->Load();
+  if (remote_ != nullptr) load.draft_connected = remote_->connected();
+  return load;
+}
+
+void TargetRole::FillLoad(internal::v1::HeartbeatRequest& heartbeat) const {
+  const EngineLoad load = Load();
+  *heartbeat.mutable_load() = ToProto(load);
+  heartbeat.set_draft_connected(load.draft_connected);
+}
+
+void TargetRole::UpdateMetrics() {
+  if (engine_ != nullptr) metrics_.SetLoad(Load());
+}
+
+void TargetRole::Drain() { engine_->Drain(); }
+
+bool TargetRole::WaitIdle(absl::Duration timeout) { return engine_->WaitIdle(timeout); }
+
+}  // namespace krait

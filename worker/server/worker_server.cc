@@ -1,0 +1,163 @@
+#include "worker/server/worker_server.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/build_info.h"
+#include "common/json.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "worker/server/draft_role.h"
+#include "worker/server/target_role.h"
+
+namespace krait {
+namespace {
+
+std::string RandomId() {
+  std::random_device random;
+  return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());
+}
+
+// Calls that end with an answer get this long to deliver it once nothing runs any more.
+constexpr absl::Duration kDeliveryGrace = absl::Seconds(2);
+
+}  // namespace
+
+WorkerServer::WorkerServer(const WorkerOptions& options, const Clock* clock,
+                           std::function<void(const absl::Status&)> on_fatal)
+    : options_(options),
+      instance_id_(RandomId()),
+      epochs_(/*registers=*/!options.coordinators.empty()),
+      metrics_(MetricLabels{{"model_name", options.model_name}}) {
+  if (options.role == WorkerRole::kTarget) {
+    role_ = std::make_unique<TargetRole>(
+        options_, instance_id_, clock, &metrics_, &epochs_, [this] { StartDraining(); },
+        std::move(on_fatal));
+  } else {
+    role_ = std::make_unique<DraftRole>(options_, instance_id_, clock, &metrics_);
+  }
+}
+
+WorkerServer::~WorkerServer() { Stop(absl::ZeroDuration()); }
+
+absl::Status WorkerServer::Listen() {
+  ASSIGN_OR_RETURN(grpc_server_, GrpcServer::Start(options_.grpc, {role_->service()}));
+  ASSIGN_OR_RETURN(admin_server_, AdminServer::Start(options_.admin_listen,
+                                                     {.metrics =
+                                                          [this] {
+                                                            // Before Load there is nothing to bring
+                                                            // up to date.
+                                                            if (state_ != State::kJoining)
+                                                              role_->UpdateMetrics();
+                                                            return metrics_.Serialize();
+                                                          },
+                                                      .live = [] { return absl::OkStatus(); },
+                                                      .ready = [this] { return Ready(); }}));
+  name_ = options_.name.empty() ? absl::StrCat(options_.role_name(), "-", grpc_server_->port())
+                                : options_.name;
+  advertise_ = options_.advertise.empty() ? grpc_server_->address() : options_.advertise;
+  self_probe_ = std::make_unique<SelfProbe>(grpc_server_->loopback_address(), SelfProbeOptions{});
+  return WritePortFile();
+}
+
+absl::Status WorkerServer::Ready() const {
+  switch (state_) {
+    case State::kJoining:
+      return absl::UnavailableError("loading");
+    case State::kDraining:
+      return absl::UnavailableError("draining");
+    case State::kReady:
+      return absl::OkStatus();
+  }
+  return absl::OkStatus();
+}
+
+// Whole or not at all: a supervisor may read it at any moment.
+absl::Status WorkerServer::WritePortFile() const {
+  if (options_.port_file.empty()) return absl::OkStatus();
+  const std::string scratch = absl::StrCat(options_.port_file, ".", getpid());
+  std::ofstream file(scratch);
+  file << "{\"pid\": " << getpid() << ", \"name\": " << QuoteJson(name_)
+       << ", \"role\": " << QuoteJson(options_.role_name())
+       << ", \"port\": " << grpc_server_->port() << ", \"admin_port\": " << admin_server_->port()
+       << "}\n";
+  file.close();
+  if (file && std::rename(scratch.c_str(), options_.port_file.c_str()) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(absl::StrCat("port_file: cannot write ", options_.port_file));
+}
+
+absl::Status WorkerServer::Load(const std::function<void(double)>& on_progress) {
+  RETURN_IF_ERROR(role_->Load(on_progress));
+  State joining = State::kJoining;
+  if (state_.compare_exchange_strong(joining, State::kReady)) grpc_server_->SetServing(true);
+  LOG(INFO) << "name=" << name_ << " role=" << options_.role_name()
+            << " address=" << grpc_server_->address() << " admin=" << admin_server_->address()
+            << " model=" << options_.model_name << " msg=\"ready\"";
+  if (options_.coordinators.empty()) return absl::OkStatus();
+  auto registration =
+      std::make_unique<Registration>(options_.coordinators, MakeSessionOptions(), &epochs_);
+  absl::MutexLock lock(&mutex_);
+  registration_ = std::move(registration);
+  return absl::OkStatus();
+}
+
+CoordinatorSessionOptions WorkerServer::MakeSessionOptions() {
+  CoordinatorSessionOptions session;
+  session.request.set_wire_version(kWireVersion);
+  session.request.set_instance_id(instance_id_);
+  v1::Worker& worker = *session.request.mutable_worker();
+  worker.set_name(name_);
+  worker.set_address(advertise_);
+  worker.set_pid(getpid());
+  worker.set_model(options_.model_name);
+  worker.set_build_id(BuildId());
+  role_->Describe(session.request);
+  session.status = [this] { return MakeHeartbeat(); };
+  session.on_drain = [this] { StartDraining(); };
+  return session;
+}
+
+internal::v1::HeartbeatRequest WorkerServer::MakeHeartbeat() const {
+  internal::v1::HeartbeatRequest heartbeat;
+  heartbeat.set_state(state_ == State::kDraining ? v1::WORKER_STATE_DRAINING
+                                                 : v1::WORKER_STATE_READY);
+  role_->FillLoad(heartbeat);
+  return heartbeat;
+}
+
+void WorkerServer::StartDraining() {
+  if (state_.exchange(State::kDraining) != State::kReady) return;
+  LOG(INFO) << "name=" << name_ << " msg=\"draining\"";
+  role_->Drain();
+  grpc_server_->SetServing(false);
+  absl::MutexLock lock(&mutex_);
+  if (registration_ != nullptr) registration_->Poke();
+}
+
+bool WorkerServer::Stop(absl::Duration grace) {
+  if (grpc_server_ == nullptr) return true;
+  const bool loaded = state_ != State::kJoining;
+  StartDraining();
+  const bool idle = !loaded || role_->WaitIdle(grace);
+  std::unique_ptr<Registration> registration;
+  {
+    absl::MutexLock lock(&mutex_);
+    registration = std::move(registration_);
+  }
+  registration.reset();
+  self_probe_.reset();
+  admin_server_.reset();
+  grpc_server_->Shutdown(idle ? kDeliveryGrace : absl::ZeroDuration());
+  role_.reset();
+  grpc_server_.reset();
+  return idle;
+}
+
+}  // namespace krait

@@ -1,0 +1,179 @@
+#include "worker/worker_config.h"
+
+#include <filesystem>
+#include <optional>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "common/address.h"
+#include "common/field_error.h"
+#include "common/status_macros.h"
+
+namespace krait {
+namespace {
+
+constexpr int kDefaultMaxRequestKib = 4096;
+
+struct IntField {
+  const char* name;
+  std::optional<int> value;  // absent: `out` keeps its default
+  int low;
+  int high;
+  int* out;
+};
+
+// An int32 proto field of `config`, with its presence.
+#define KRAIT_INT_FIELD(field, low, high)                                                          \
+  IntField {                                                                                       \
+#field, config.has_##field() ? std::optional < int>(config.field()) : std::nullopt, low, high, \
+        &options.field                                                                             \
+  }
+
+absl::Status SetInt(const IntField& field) {
+  if (!field.value.has_value()) return absl::OkStatus();
+  if (*field.value < field.low || *field.value > field.high) {
+    return FieldError(field.name, absl::StrCat("must be ", field.low, " to ", field.high, ", got ",
+                                               *field.value));
+  }
+  *field.out = *field.value;
+  return absl::OkStatus();
+}
+
+absl::Status SetSizes(const WorkerConfig& config, WorkerOptions& options) {
+  const int no_limit = 1 << 30;
+  for (const IntField& field : {
+           KRAIT_INT_FIELD(tensor_parallel_size, 1, 64),
+           KRAIT_INT_FIELD(threads, 1, 1024),
+           KRAIT_INT_FIELD(page_size, 8, 256),
+           KRAIT_INT_FIELD(kv_cache_mib, 1, 1 << 22),
+           KRAIT_INT_FIELD(max_running, 1, 4096),
+           KRAIT_INT_FIELD(max_waiting, 0, 65'536),
+           KRAIT_INT_FIELD(max_num_batched_tokens, 1, 65'536),
+           KRAIT_INT_FIELD(max_context_tokens, 2, no_limit),
+           KRAIT_INT_FIELD(max_draft_tokens, 0, 15),
+       }) {
+    RETURN_IF_ERROR(SetInt(field));
+  }
+  if ((options.page_size & (options.page_size - 1)) != 0) {
+    return FieldError("page_size", absl::StrCat("must be a power of two, got ", options.page_size));
+  }
+  if (options.max_num_batched_tokens < options.max_running) {
+    return FieldError("max_num_batched_tokens",
+                      absl::StrCat("must be at least max_running = ", options.max_running, ", got ",
+                                   options.max_num_batched_tokens));
+  }
+  if (options.threads < options.tensor_parallel_size) {
+    return FieldError("threads",
+                      absl::StrCat("must be at least tensor_parallel_size = ",
+                                   options.tensor_parallel_size, ", got ", options.threads));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetDeadlines(const WorkerConfig& config, WorkerOptions& options) {
+  int step_ms = 60'000;
+  RETURN_IF_ERROR(SetInt(
+      {"step_deadline_ms",
+       config.has_step_deadline_ms() ? std::optional<int>(config.step_deadline_ms()) : std::nullopt,
+       100, 3'600'000, &step_ms}));
+  options.step_deadline = absl::Milliseconds(step_ms);
+  if (!config.has_proposal_deadline_ms()) return absl::OkStatus();
+  const double ms = config.proposal_deadline_ms();
+  if (!(ms > 0 && ms <= 10'000)) {  // also refuses NaN
+    return FieldError("proposal_deadline_ms",
+                      absl::StrCat("must be above 0 and at most 10000, got ", ms));
+  }
+  options.proposal_deadline = absl::Milliseconds(ms);
+  return absl::OkStatus();
+}
+
+absl::Status SetDraftSource(const WorkerConfig& config, WorkerOptions& options) {
+  const int sources =
+      !config.draft_address().empty() + !config.draft_model_path().empty() + config.ngram();
+  if (sources > 1) {
+    return FieldError("draft_address",
+                      "at most one of draft_address, draft_model_path and ngram may be set");
+  }
+  if (sources > 0 && config.role() == WorkerConfig::DRAFT) {
+    return FieldError("role", "a DRAFT worker has no draft of its own");
+  }
+  if (!config.draft_address().empty()) {
+    const auto address = ParseHostPort(config.draft_address());
+    if (!address.ok()) return FieldError("draft_address", std::string(address.status().message()));
+    options.draft_source = DraftSource::kRemote;
+    options.draft_address = config.draft_address();
+  } else if (!config.draft_model_path().empty()) {
+    options.draft_source = DraftSource::kModel;
+    options.draft_model_path = config.draft_model_path();
+  } else if (config.ngram()) {
+    options.draft_source = DraftSource::kNgram;
+  }
+  options.fixed_draft_tokens = config.fixed_draft_tokens();
+  return absl::OkStatus();
+}
+
+absl::Status CheckName(const char* field, const std::string& name) {
+  const bool plain = name.find_first_not_of(
+                         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                         "0123456789._-") == std::string::npos;
+  if (name.size() > 128 || !plain) {
+    return FieldError(field, "must be at most 128 of A-Z a-z 0-9 . _ -");
+  }
+  return absl::OkStatus();
+}
+
+// "/models/SmolLM2-135M-Instruct.gguf" serves "SmolLM2-135M-Instruct".
+std::string DefaultModelName(const std::string& path) {
+  const std::filesystem::path clean = std::filesystem::path(path).lexically_normal();
+  const std::filesystem::path last = clean.has_filename() ? clean : clean.parent_path();
+  return last.extension() == ".gguf" ? last.stem().string() : last.filename().string();
+}
+
+absl::Status SetAddresses(const WorkerConfig& config, WorkerOptions& options) {
+  const std::string local = "127.0.0.1:0";
+  const std::string listen = config.listen().empty() ? local : config.listen();
+  options.admin_listen = config.admin_listen().empty() ? local : config.admin_listen();
+  options.advertise = config.advertise();
+  for (const auto& [field, address] :
+       {std::pair<const char*, std::string>{"listen", listen},
+        {"admin_listen", options.admin_listen},
+        {"advertise", options.advertise.empty() ? local : options.advertise}}) {
+    const auto parsed = ParseHostPort(address);
+    if (!parsed.ok()) return FieldError(field, std::string(parsed.status().message()));
+  }
+  for (const std::string& coordinator : config.coordinators()) {
+    const bool dns = absl::StartsWith(coordinator, "dns:///");
+    const auto parsed = ParseHostPort(dns ? coordinator.substr(7) : coordinator);
+    if (!parsed.ok()) return FieldError("coordinators", std::string(parsed.status().message()));
+    options.coordinators.push_back(coordinator);
+  }
+  ASSIGN_OR_RETURN(options.grpc, MakeGrpcServerOptions(listen, config.insecure_plaintext(),
+                                                       config.limits(), kDefaultMaxRequestKib));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<WorkerOptions> MakeWorkerOptions(const WorkerConfig& config, int num_cores) {
+  WorkerOptions options;
+  if (config.model_path().empty()) return FieldError("model_path", "must be set");
+  options.model_path = config.model_path();
+  options.model_name =
+      config.model_name().empty() ? DefaultModelName(config.model_path()) : config.model_name();
+  RETURN_IF_ERROR(CheckName("model_name", options.model_name));
+  RETURN_IF_ERROR(CheckName("name", config.name()));
+  options.name = config.name();
+  options.role = config.role() == WorkerConfig::DRAFT ? WorkerRole::kDraft : WorkerRole::kTarget;
+  options.port_file = config.port_file();
+  options.weight_dtype = config.weight_dtype() == WorkerConfig::F32 ? DType::kF32 : DType::kBF16;
+  options.threads =
+      std::max(num_cores, config.has_tensor_parallel_size() ? config.tensor_parallel_size() : 1);
+  RETURN_IF_ERROR(SetAddresses(config, options));
+  RETURN_IF_ERROR(SetSizes(config, options));
+  RETURN_IF_ERROR(SetDeadlines(config, options));
+  RETURN_IF_ERROR(SetDraftSource(config, options));
+  return options;
+}
+
+}  // namespace krait

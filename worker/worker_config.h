@@ -1,0 +1,56 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/grpc_server.h"
+#include "kernels/core/dtype.h"
+#include "krait/config.pb.h"
+
+namespace krait {
+
+enum class WorkerRole { kTarget, kDraft };
+
+// Where a target's drafts come from.
+enum class DraftSource { kNone, kRemote, kModel, kNgram };
+
+// A checked WorkerConfig with every default filled in. Made once in main, then const.
+struct WorkerOptions {
+  std::string name;  // empty: "<role>-<port>", known once the port is bound
+  WorkerRole role = WorkerRole::kTarget;
+  std::string model_path;
+  std::string model_name;
+  GrpcServerOptions grpc;
+  std::string admin_listen;
+  std::string advertise;  // empty: the bound address
+  std::vector<std::string> coordinators;
+  std::string port_file;
+
+  int tensor_parallel_size = 1;
+  int threads = 1;  // over all ranks
+  DType weight_dtype = DType::kBF16;
+  int page_size = 16;
+  int kv_cache_mib = 1024;
+  int max_running = 64;
+  int max_waiting = 256;
+  int max_num_batched_tokens = 256;
+  int max_context_tokens = 0;  // 0: the model's own
+  absl::Duration step_deadline;
+
+  DraftSource draft_source = DraftSource::kNone;
+  std::string draft_address;
+  std::string draft_model_path;
+  int max_draft_tokens = 4;
+  bool fixed_draft_tokens = false;
+  absl::Duration proposal_deadline;  // zero: adapts to the step
+
+  const char* role_name() const { return role == WorkerRole::kTarget ? "target" : "draft"; }
+};
+
+// INVALID_ARGUMENT names the field, its value and the limit. `num_cores` is the default for
+// threads.
+absl::StatusOr<WorkerOptions> MakeWorkerOptions(const WorkerConfig& config, int num_cores);
+
+}  // namespace krait
