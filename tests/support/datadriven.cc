@@ -71,7 +71,9 @@ void RunDataDriven(const std::string& path,
       --i;
     }
     const std::string actual = WithNewline(run(command));
-    if (!Rewriting()) EXPECT_EQ(actual, expected) << command.position << ": " << command.name;
+    if (!Rewriting()) {
+      EXPECT_EQ(actual, expected) << command.position << ": " << command.name;
+    }
     absl::StrAppend(&rewritten, "----\n", actual);
   }
   EXPECT_GT(num_commands, 0) << path << " holds no command";

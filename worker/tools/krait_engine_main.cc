@@ -5,7 +5,9 @@
 #include <cstring>
 
 #include "common/build_info.h"
+#include "worker/tools/bench_decode.h"
 #include "worker/tools/convert.h"
+#include "worker/tools/generate.h"
 #include "worker/tools/inspect.h"
 
 namespace {
@@ -19,6 +21,8 @@ struct Subcommand {
 constexpr Subcommand kSubcommands[] = {
     {"inspect", &krait::RunInspect, "what a model file or folder holds"},
     {"convert", &krait::RunConvert, "write a model as a Hugging Face folder; cut layers"},
+    {"generate", &krait::RunGenerate, "tokens from token ids, the engine without RPC"},
+    {"bench", &krait::RunBenchDecode, "bench decode: what a decoding step costs"},
 };
 
 void PrintUsage(FILE* out) {
