@@ -4,11 +4,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <atomic>
 #include <fstream>
-#include <thread>
 
-#include "absl/strings/str_split.h"
 #include "tests/e2e/cluster_harness.h"
 #include "tests/e2e/models.h"
 #include "tests/e2e/requests.h"

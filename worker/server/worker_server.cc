@@ -146,15 +146,17 @@ bool WorkerServer::Stop(absl::Duration grace) {
   const bool loaded = state_ != State::kJoining;
   StartDraining();
   const bool idle = !loaded || role_->WaitIdle(grace);
+  self_probe_.reset();
+  // What was generated is still on its way: streams end before the coordinators hear that this
+  // worker has gone, or they would give up on the streams.
+  grpc_server_->Shutdown(idle ? kDeliveryGrace : absl::ZeroDuration());
   std::unique_ptr<Registration> registration;
   {
     absl::MutexLock lock(&mutex_);
     registration = std::move(registration_);
   }
   registration.reset();
-  self_probe_.reset();
   admin_server_.reset();
-  grpc_server_->Shutdown(idle ? kDeliveryGrace : absl::ZeroDuration());
   role_.reset();
   grpc_server_.reset();
   return idle;
