@@ -341,8 +341,7 @@ class LyingCommunicator final : public Communicator {
   }
   absl::Status AllGather(absl::Span<const std::byte> send, absl::Span<std::byte> recv) override {
     const absl::Status status = inner_->AllGather(send, recv);
-    // After a pass's reductions the gathers are the sampler's: swap what the two ranks said, so
-    // that the best token is another's.
+    // After a pass's reductions the gathers are the sampler's: erases what rank 0 said.
     if (lying && reduced_) std::fill(recv.begin(), recv.begin() + recv.size() / 2, std::byte{0});
     return status;
   }
