@@ -178,6 +178,7 @@ TEST_F(GenerationSessionTest, RelaysEveryTokenOnceThenOneFinish) {
   EXPECT_EQ(outcome.last().usage().completion_tokens(), 6);
   EXPECT_TRUE(a_.AwaitIdle());
   EXPECT_EQ(a_.cancelled(), 0);
+  EXPECT_TRUE(coordinator_->sessions().WaitEmpty(absl::Seconds(10)));  // counted after the status
   EXPECT_EQ(Metric("krait_request_success_total", "length"), 1);
 }
 
