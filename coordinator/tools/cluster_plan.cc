@@ -136,10 +136,27 @@ bool WantsDraft(const WorkerConfig& target) {
   return target.draft_address().empty() && target.draft_model_path().empty() && !target.ngram();
 }
 
-void Connect(ClusterConfig& config) {
+// The coordinator tokenizes for the model that the targets run: either may name it.
+absl::Status ShareModelPath(ClusterConfig& config) {
   CoordinatorConfig& coordinator = *config.mutable_coordinator();
   WorkerConfig& first = *FindWorker(WorkerConfig::TARGET, config);
   if (coordinator.model_path().empty()) coordinator.set_model_path(first.model_path());
+  if (coordinator.model_path().empty()) {
+    return FieldError("coordinator.model_path", "must be set here or for a target");
+  }
+  for (WorkerConfig& worker : *config.mutable_workers()) {
+    if (!worker.model_path().empty()) continue;
+    if (worker.role() == WorkerConfig::DRAFT) {
+      return FieldError("workers.model_path", absl::StrCat("must be set for ", worker.name()));
+    }
+    worker.set_model_path(coordinator.model_path());
+  }
+  return absl::OkStatus();
+}
+
+void Connect(ClusterConfig& config) {
+  CoordinatorConfig& coordinator = *config.mutable_coordinator();
+  WorkerConfig& first = *FindWorker(WorkerConfig::TARGET, config);
   if (coordinator.model_name().empty()) coordinator.set_model_name(first.model_name());
   const WorkerConfig* draft = FindWorker(WorkerConfig::DRAFT, config);
   for (WorkerConfig& worker : *config.mutable_workers()) {
@@ -177,6 +194,7 @@ absl::StatusOr<ClusterConfig> MakeClusterConfig(const Arguments& arguments) {
 
 absl::Status WireCluster(const PortPicker& pick_port, ClusterConfig& config) {
   RETURN_IF_ERROR(NameWorkers(config));
+  RETURN_IF_ERROR(ShareModelPath(config));
   RETURN_IF_ERROR(FixPorts(pick_port, config));
   Connect(config);
   return absl::OkStatus();

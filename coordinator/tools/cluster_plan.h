@@ -21,7 +21,7 @@ absl::StatusOr<ClusterConfig> MakeClusterConfig(const Arguments& arguments);
 // Fills in what ties the processes together: names, ports, model names, which coordinator and which
 // draft. Ports are fixed, so that a process that is started again is found where it was.
 // `pick_port` returns a free TCP port of a host. INVALID_ARGUMENT names the field: no target, two
-// workers of one name.
+// workers of one name, no model.
 absl::Status WireCluster(const std::function<absl::StatusOr<int>(const std::string&)>& pick_port,
                          ClusterConfig& config);
 

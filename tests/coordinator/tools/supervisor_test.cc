@@ -3,72 +3,110 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
+
 #include "absl/time/clock.h"
+#include "tests/support/fake_clock.h"
 
 namespace krait {
 namespace {
 
-using ::testing::HasSubstr;
-
-ChildSpec Shell(const std::string& name, const std::string& script) {
+ProcessSpec Shell(const std::string& name, const std::string& script) {
   return {name, {"/bin/sh", "-c", script}, ::testing::TempDir() + "/supervisor-" + name + ".log"};
 }
 
-// Polls with `now` standing still until an event comes.
-std::string NextEvent(Supervisor& supervisor, absl::Duration now) {
+bool Eventually(const std::function<bool()>& condition) {
   for (int i = 0; i < 2000; ++i) {
-    const auto events = supervisor.Poll(now);
-    if (!events.empty()) return events.front();
+    if (condition()) return true;
     absl::SleepFor(absl::Milliseconds(5));
   }
-  return "";
+  return false;
 }
 
-TEST(SupervisorTest, StartsAgainWhatDiesAfterAPauseThatDoubles) {
-  Supervisor supervisor({Shell("a", "exec sleep 100")});
-  ASSERT_TRUE(supervisor.StartAll(absl::ZeroDuration()).ok());
-  const pid_t first = supervisor.pid("a");
-  kill(first, SIGKILL);
-  EXPECT_THAT(NextEvent(supervisor, absl::Seconds(1)),
-              HasSubstr("signal 9, starting again in 200ms"));
-  EXPECT_TRUE(supervisor.Poll(absl::Seconds(1)).empty());
-  EXPECT_THAT(NextEvent(supervisor, absl::Milliseconds(1200)), HasSubstr("started"));
-  EXPECT_NE(supervisor.pid("a"), first);
-  kill(supervisor.pid("a"), SIGKILL);
-  EXPECT_THAT(NextEvent(supervisor, absl::Seconds(2)), HasSubstr("in 400ms"));
+class SupervisorTest : public ::testing::Test {
+ protected:
+  std::optional<int> Tick() { return supervisor_.Tick(&name_); }
+  // Kills `name` and waits until the supervisor has seen it.
+  void KillAndReap(const std::string& name) {
+    kill(supervisor_.pid(name), SIGKILL);
+    EXPECT_TRUE(Eventually([&] {
+      EXPECT_EQ(Tick(), std::nullopt);
+      return supervisor_.pid(name) == 0;
+    }));
+  }
+
+  FakeClock clock_;
+  Supervisor supervisor_{clock_};
+  std::string name_;
+};
+
+TEST_F(SupervisorTest, StartsAgainWhatDiesAfterAPauseThatDoubles) {
+  ASSERT_TRUE(supervisor_.Start(Shell("a", "exec sleep 100")).ok());
+  const pid_t first = supervisor_.pid("a");
+  for (const absl::Duration pause : {absl::Milliseconds(200), absl::Milliseconds(400)}) {
+    KillAndReap("a");
+    clock_.Advance(pause - absl::Nanoseconds(1));
+    Tick();
+    EXPECT_EQ(supervisor_.pid("a"), 0);
+    clock_.Advance(absl::Nanoseconds(1));
+    Tick();
+    EXPECT_NE(supervisor_.pid("a"), 0);
+  }
+  EXPECT_NE(supervisor_.pid("a"), first);
+  EXPECT_EQ(supervisor_.restarts(), 2);
 }
 
-TEST(SupervisorTest, ALongLifeStartsThePauseOver) {
-  Supervisor supervisor({Shell("a", "exec sleep 100")});
-  ASSERT_TRUE(supervisor.StartAll(absl::ZeroDuration()).ok());
-  kill(supervisor.pid("a"), SIGKILL);
-  NextEvent(supervisor, absl::Seconds(1));
-  NextEvent(supervisor, absl::Seconds(2));
-  kill(supervisor.pid("a"), SIGKILL);
-  EXPECT_THAT(NextEvent(supervisor, absl::Seconds(60)), HasSubstr("in 200ms"));
+TEST_F(SupervisorTest, ABadModelIsReportedWithItsProcess) {
+  ASSERT_TRUE(supervisor_.Start(Shell("good", "exec sleep 100")).ok());
+  ASSERT_TRUE(supervisor_.Start(Shell("bad", "echo broken >&2; exit 65")).ok());
+  std::optional<int> code;
+  EXPECT_TRUE(Eventually([&] { return (code = Tick()).has_value(); }));
+  EXPECT_EQ(code, 65);
+  EXPECT_EQ(name_, "bad");
+  EXPECT_NE(supervisor_.pid("good"), 0);
 }
 
-TEST(SupervisorTest, ABadModelIsReported) {
-  Supervisor supervisor({Shell("good", "exec sleep 100"), Shell("bad", "exit 65")});
-  ASSERT_TRUE(supervisor.StartAll(absl::ZeroDuration()).ok());
-  EXPECT_THAT(NextEvent(supervisor, absl::Seconds(1)), HasSubstr("exit code 65"));
-  ASSERT_TRUE(supervisor.hopeless_status());
-  EXPECT_EQ(WEXITSTATUS(*supervisor.hopeless_status()), 65);
-  EXPECT_EQ(supervisor.hopeless_child()->name, "bad");
+TEST_F(SupervisorTest, OtherExitCodesAreStartedAgain) {
+  ASSERT_TRUE(supervisor_.Start(Shell("crashes", "exit 70")).ok());
+  EXPECT_TRUE(Eventually([&] {
+    EXPECT_EQ(Tick(), std::nullopt);
+    return supervisor_.pid("crashes") == 0;
+  }));
 }
 
-TEST(SupervisorTest, StopEndsEveryoneEvenWhoIgnoresIt) {
-  Supervisor supervisor({Shell("polite", "exec sleep 100"),
-                         Shell("deaf", "trap '' TERM; while true; do sleep 0.05; done")});
-  ASSERT_TRUE(supervisor.StartAll(absl::ZeroDuration()).ok());
-  const pid_t polite = supervisor.pid("polite"), deaf = supervisor.pid("deaf");
-  absl::SleepFor(absl::Milliseconds(100));  // the shell sets its trap
-  supervisor.StopAll(absl::Milliseconds(200));
+TEST_F(SupervisorTest, StopEndsEveryoneEvenWhoIgnoresIt) {
+  const std::string trapped = ::testing::TempDir() + "/supervisor-trapped";
+  std::remove(trapped.c_str());
+  ASSERT_TRUE(supervisor_.Start(Shell("polite", "exec sleep 100")).ok());
+  ASSERT_TRUE(supervisor_
+                  .Start(Shell("deaf", "trap '' TERM; touch " + trapped +
+                                           "; while true; do sleep 0.05; done"))
+                  .ok());
+  ASSERT_TRUE(Eventually([&] { return std::ifstream(trapped).good(); }));
+  const pid_t polite = supervisor_.pid("polite"), deaf = supervisor_.pid("deaf");
+  EXPECT_FALSE(supervisor_.Stop({"polite", "deaf"}, absl::ZeroDuration()));
   EXPECT_NE(kill(polite, 0), 0);
   EXPECT_NE(kill(deaf, 0), 0);
+  clock_.Advance(absl::Minutes(1));
+  Tick();
+  EXPECT_EQ(supervisor_.pid("polite"), 0);  // stopped on purpose: not started again
+}
+
+TEST_F(SupervisorTest, AMissingProgramIsAnError) {
+  const absl::Status status = supervisor_.Start({"x", {"/no/such/program"}, "/dev/null"});
+  EXPECT_TRUE(absl::IsUnavailable(status));
+}
+
+TEST(RestartBackoffTest, DoublesToALimitAndStartsOverAfterALongLife) {
+  RestartBackoff backoff;
+  const absl::Duration shortly = absl::Seconds(1);
+  for (const int ms : {200, 400, 800, 1600, 3200, 5000, 5000}) {
+    EXPECT_EQ(backoff.OnDeath(shortly), absl::Milliseconds(ms));
+  }
+  EXPECT_EQ(backoff.OnDeath(RestartBackoff::kHealthyLife), absl::Milliseconds(200));
+  EXPECT_EQ(backoff.OnDeath(shortly), absl::Milliseconds(400));
 }
 
 }  // namespace

@@ -1,0 +1,179 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/build_info.h"
+#include "common/json.h"
+#include "coordinator/tools/command.h"
+#include "coordinator/tools/generate_request.h"
+#include "coordinator/tools/generation_result.h"
+#include "coordinator/tools/json_writer.h"
+#include "coordinator/tools/status_text.h"
+
+namespace krait {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+absl::StatusOr<v1::GenerateRequest> Request(const std::vector<std::string>& words) {
+  const auto arguments = Arguments::Parse(words, RequestFlags());
+  if (!arguments.ok()) return arguments.status();
+  return MakeGenerateRequest(*arguments);
+}
+
+TEST(GenerateRequestTest, EveryFlagReachesItsField) {
+  const auto request = Request({"--prompt=x",
+                                "--temperature",
+                                "0.5",
+                                "--top-k=7",
+                                "--top-p=0.25",
+                                "--min-p=0.125",
+                                "--repetition-penalty=1.5",
+                                "--presence-penalty=-1",
+                                "--frequency-penalty=2",
+                                "--seed=18446744073709551615",
+                                "--max-tokens=9",
+                                "--stop=a",
+                                "--stop=b",
+                                "--stop-token-id=1,2",
+                                "--stop-token-id=3",
+                                "--ignore-eos",
+                                "--logprobs=4",
+                                "--max-draft-tokens=0",
+                                "--allow-special-tokens",
+                                "--model=m",
+                                "--request-id=r"});
+  ASSERT_TRUE(request.ok()) << request.status();
+  const v1::SamplingParams& sampling = request->sampling();
+  EXPECT_EQ(request->prompt(), "x");
+  EXPECT_EQ(sampling.temperature(), 0.5f);
+  EXPECT_EQ(sampling.top_k(), 7);
+  EXPECT_EQ(sampling.top_p(), 0.25f);
+  EXPECT_EQ(sampling.min_p(), 0.125f);
+  EXPECT_EQ(sampling.repetition_penalty(), 1.5f);
+  EXPECT_EQ(sampling.presence_penalty(), -1);
+  EXPECT_EQ(sampling.frequency_penalty(), 2);
+  EXPECT_EQ(sampling.seed(), 18446744073709551615u);
+  EXPECT_EQ(sampling.max_tokens(), 9);
+  EXPECT_THAT(sampling.stop(), ElementsAre("a", "b"));
+  EXPECT_THAT(sampling.stop_token_ids(), ElementsAre(1, 2, 3));
+  EXPECT_TRUE(sampling.ignore_eos());
+  EXPECT_EQ(sampling.logprobs(), 4);
+  EXPECT_TRUE(request->has_max_draft_tokens());
+  EXPECT_TRUE(request->allow_special_tokens());
+  EXPECT_EQ(request->model(), "m");
+  EXPECT_EQ(request->request_id(), "r");
+}
+
+TEST(GenerateRequestTest, AbsentFlagsLeaveFieldsUnset) {
+  const auto request = Request({"--prompt=x"});
+  ASSERT_TRUE(request.ok());
+  EXPECT_FALSE(request->sampling().has_temperature());
+  EXPECT_FALSE(request->sampling().has_seed());
+  EXPECT_FALSE(request->sampling().has_max_tokens());
+  EXPECT_FALSE(request->has_max_draft_tokens());
+}
+
+TEST(GenerateRequestTest, ChatWrapsThePromptAndTheSystemMessage) {
+  const auto request = Request({"--prompt=hi", "--chat", "--system=be brief"});
+  ASSERT_TRUE(request.ok());
+  ASSERT_EQ(request->chat().messages_size(), 2);
+  EXPECT_EQ(request->chat().messages(0).role(), "system");
+  EXPECT_EQ(request->chat().messages(1).content(), "hi");
+  EXPECT_FALSE(Request({"--prompt=hi", "--system=x"}).ok());
+}
+
+TEST(GenerateRequestTest, BadValuesNameTheFlag) {
+  const std::pair<std::vector<std::string>, const char*> cases[] = {
+      {{"--prompt=x", "--temperature=warm"}, "--temperature"},
+      {{"--prompt=x", "--max-tokens=99999999999"}, "--max-tokens"},
+      {{"--prompt=x", "--seed=-1"}, "--seed"},
+      {{"--prompt=x", "--stop-token-id=1,,2"}, "--stop-token-id"},
+      {{"--prompt"}, "--prompt"},
+      {{"--chat=yes"}, "--chat"},
+      {{"stray"}, "stray"}};
+  for (const auto& [words, flag] : cases) {
+    EXPECT_THAT(std::string(Request(words).status().message()), HasSubstr(flag));
+  }
+}
+
+TEST(GenerationResultTest, DocumentHasWhatAUserLooksFor) {
+  v1::GenerateResponse first, last;
+  first.set_request_id("r");
+  first.add_token_ids(5);
+  first.set_text("a\"");
+  last.set_request_id("r");
+  for (int id : {6, 7, 8, 9}) last.add_token_ids(id);
+  last.set_text("b");
+  last.set_finish_reason(v1::FINISH_REASON_LENGTH);
+  last.mutable_usage()->set_completion_tokens(5);
+  last.mutable_usage()->mutable_speculation()->set_proposed(12);
+  GenerationResult result;
+  result.Add(first, absl::Milliseconds(250));
+  result.Add(last, absl::Milliseconds(750));
+  v1::ListWorkersResponse workers;
+  workers.set_coordinator_pid(11);
+  v1::Worker& worker = *workers.add_workers();
+  worker.set_name("target-0");
+  worker.set_role(v1::WORKER_ROLE_TARGET);
+  worker.set_pid(12);
+  worker.add_ranks()->set_device("cpu:0");
+  worker.add_ranks()->set_device("cpu:1");
+  workers.add_workers()->set_state(v1::WORKER_STATE_GONE);
+
+  const auto json = ParseJson(result.ToJson(workers));
+  ASSERT_TRUE(json.ok()) << json.status();
+  EXPECT_EQ(*json->GetString("text"), "a\"b");
+  EXPECT_EQ(json->Find("token_ids")->as_array().size(), 5u);
+  EXPECT_EQ(*json->GetString("finish_reason"), "length");
+  EXPECT_EQ(*json->GetDouble("time_to_first_token_s"), 0.25);
+  EXPECT_EQ(*json->GetDouble("tokens_per_second"), 8);  // 4 tokens in the half second after
+  EXPECT_EQ(*json->Find("speculation")->GetInt("proposed"), 12);
+  const JsonArray& topology = json->Find("topology")->as_array();
+  ASSERT_EQ(topology.size(), 2u);
+  EXPECT_EQ(*topology[0].GetInt("pid"), 11);
+  EXPECT_EQ(*topology[1].GetString("role"), "target");
+  EXPECT_EQ(*topology[1].GetInt("ranks"), 2);
+  EXPECT_EQ(topology[1].Find("devices")->as_array()[1].as_string(), "cpu:1");
+}
+
+TEST(StatusTextTest, JsonAndTableNameStates) {
+  v1::ListWorkersResponse workers;
+  v1::Worker& worker = *workers.add_workers();
+  worker.set_name("draft-0");
+  worker.set_role(v1::WORKER_ROLE_DRAFT);
+  worker.set_state(v1::WORKER_STATE_READY);
+  const auto json = ParseJson(StatusJson(workers));
+  ASSERT_TRUE(json.ok()) << json.status();
+  const JsonValue& row = json->Find("workers")->as_array()[0];
+  EXPECT_EQ(*row.GetString("state"), "READY");
+  EXPECT_EQ(*row.GetString("role"), "DRAFT");
+  EXPECT_FALSE(*row.GetBool("draft_connected"));
+  EXPECT_THAT(StatusTable(workers), HasSubstr("draft-0          DRAFT   READY"));
+}
+
+TEST(JsonWriterTest, WritesWhatAStrictReaderReads) {
+  JsonWriter json;
+  json.BeginObject().Key("a").BeginArray().Int(1).String("\n\xff\"").End();
+  json.Key("b").BeginObject().End().Key("c").Double(1.0 / 0.0).Key("d").Bool(true).End();
+  const auto parsed = ParseJson(json.text());
+  ASSERT_TRUE(parsed.ok()) << json.text() << parsed.status();
+  EXPECT_EQ(parsed->Find("a")->as_array()[1].as_string(), "\n\xef\xbf\xbd\"");
+  EXPECT_TRUE(parsed->Find("c")->is_null());
+}
+
+TEST(CommandTest, UsageErrorsAre64AndHelpIs0) {
+  for (const Command& command : Commands()) {
+    const std::string name = command.name;
+    if (name == "inspect" || name == "convert" || name == "bench") continue;  // they exec
+    EXPECT_EQ(RunKrait({name, "--help"}), 0) << name;
+    EXPECT_EQ(RunKrait({name, "--no-such-flag"}), kExitUsage) << name;
+  }
+  EXPECT_EQ(RunKrait({"--help"}), 0);
+  EXPECT_EQ(RunKrait({"--version"}), 0);
+  EXPECT_EQ(RunKrait({}), kExitUsage);
+  EXPECT_EQ(RunKrait({"frobnicate"}), kExitUsage);
+}
+
+}  // namespace
+}  // namespace krait
