@@ -29,7 +29,7 @@ say() { echo "quickstart: $*" >&2; }
 die() { local code=$1; shift; say "$*"; exit "$code"; }
 
 prompt="The capital of France is" chat=0 max_tokens=64 tp=2 draft_tokens=adaptive json=0 keep=0 model=""
-run_dir="" cluster_pid="" address=""
+run_dir="" cluster_pid="" ask_pid="" address=""
 
 need_integer() {  # NAME VALUE LOW HIGH
   if ! [[ $2 =~ ^[0-9]{1,9}$ ]] || ((10#$2 < $3 || 10#$2 > $4)); then
@@ -80,17 +80,19 @@ model_digest() {
 # Prints the folder of the default draft: the target's first, third-point and last layer (0, 10 and 29
 # of SmolLM2's 30), cut once a model.
 cut_draft() {
-  local layers draft scratch
-  layers=$("$BIN/krait" inspect --json "$1" | python3 -c '
+  local description layers draft scratch
+  description=$("$BIN/krait" inspect "$1" --json) || return
+  layers=$(python3 -c '
 import json, sys
-n = json.load(sys.stdin)["num_layers"]
-print(",".join(str(i) for i in sorted({0, n // 3, n - 1})))')
+n = json.loads(sys.argv[1])["num_layers"]
+print(",".join(str(i) for i in sorted({0, n // 3, n - 1})))' "$description")
   draft=$CACHE_DIR/draft-$(model_digest "$1" | cut -c1-16)-layers-${layers//,/-}
   if [[ ! -d $draft ]]; then
     mkdir -p "$CACHE_DIR"
     scratch=$(mktemp -d "$CACHE_DIR/cut.XXXXXX")
     say "cutting the draft (layers $layers) out of $1"
-    "$BIN/krait" convert --in "$1" --out "$scratch/draft" --layers "$layers" --dtype bf16 >&2 || { rm -rf "$scratch"; return 65; }
+    "$BIN/krait" convert --in "$1" --out "$scratch/draft" --layers "$layers" --dtype bf16 >&2 ||
+      { local code=$?; rm -rf "$scratch"; return "$code"; }
     mv "$scratch/draft" "$draft"
     rmdir "$scratch"
   fi
@@ -116,8 +118,10 @@ def free_port(wanted):
 
 name = os.path.basename(target).removesuffix(".gguf")
 address = f"127.0.0.1:{free_port(50051)}"
+# Target and draft share this machine's cores: the default deadline, half a target step, is for a draft
+# on a device of its own.
 worker = {"name": "target-0", "role": "TARGET", "model_path": target, "model_name": name,
-          "tensor_parallel_size": int(tp)}
+          "tensor_parallel_size": int(tp), "proposal_deadline_ms": 200}
 if draft_tokens != "adaptive":
     worker |= {"max_draft_tokens": int(draft_tokens), "fixed_draft_tokens": True}
 config = {"run_dir": run_dir,
@@ -150,6 +154,7 @@ stop_cluster() {
 on_exit() {
   local code=$?
   trap - EXIT INT TERM
+  [[ -z $ask_pid ]] || kill -TERM "$ask_pid" 2>/dev/null || true
   stop_cluster
   if [[ $code == 0 && -n $run_dir && $keep == 0 ]]; then rm -rf "$run_dir"; fi
   [[ $code == 0 || -z $run_dir ]] || say "logs are in $run_dir"
@@ -175,7 +180,11 @@ ask() {
   local arguments=(--coordinator "$address" --max-tokens "$max_tokens" --temperature 0)
   if [[ $chat == 1 ]]; then arguments+=(--chat); fi
   if [[ $json == 1 ]]; then arguments+=(--json); fi
-  "$BIN/krait" generate "${arguments[@]}" --prompt "$prompt"
+  # Beside this script, which so answers signals at once.
+  "$BIN/krait" generate "${arguments[@]}" --prompt "$prompt" &
+  ask_pid=$!
+  wait "$ask_pid"
+  ask_pid=""
 }
 
 print_how_to_call() {
