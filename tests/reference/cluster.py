@@ -28,7 +28,8 @@ def running(bin_dir, model, **worker):
     with tempfile.TemporaryDirectory(prefix="krait-reference-") as scratch:
         folder = pathlib.Path(scratch)
         config = {"run_dir": scratch, "coordinator": {"model_path": model, "model_name": "reference"},
-                  "workers": [{"name": "target-0", "role": "TARGET"} | worker]}
+                  "workers": [{"name": "target-0", "role": "TARGET", "model_path": model,
+                               "model_name": "reference"} | worker]}
         (folder / "cluster.json").write_text(json.dumps(config))
         ready, log = folder / "ready.json", folder / "up.log"
         with open(ready, "w") as out, open(log, "w") as errors:

@@ -15,7 +15,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 
 import cluster
 
@@ -35,15 +34,12 @@ class Krait:
 
     def generate(self, prompt_ids, max_tokens):
         """[(token id, {token id: logprob})], one a position."""
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            json.dump(prompt_ids, file)
-            file.flush()
-            done = subprocess.run(self.command + ["--prompt-ids-file", file.name,
-                                                  "--max-tokens", str(max_tokens)],
-                                  stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(self.command + ["--prompt-token-ids", ",".join(map(str, prompt_ids)),
+                                              "--max-tokens", str(max_tokens)],
+                              stdout=subprocess.PIPE, check=True)
         answer = json.loads(done.stdout)
         assert len(answer["token_ids"]) == len(answer["logprobs"]) == max_tokens, answer["finish_reason"]
-        return [(token, {entry["token_id"]: entry["logprob"] for entry in [drawn] + drawn["top"]})
+        return [(token, {entry["token_id"]: entry["logprob"] for entry in [drawn["token"]] + drawn["top"]})
                 for token, drawn in zip(answer["token_ids"], answer["logprobs"])]
 
 
