@@ -76,7 +76,10 @@ void RemoteProposer::AdoptPeer(const DraftPeer& peer) {
   if (peer.instance_id == instance_id_) return;
   instance_id_ = peer.instance_id;
   breaker_.Reset();
-  for (auto& [id, sequence] : sequences_) sequence.known = 0;
+  for (auto& [id, sequence] : sequences_) {
+    sequence.known = 0;
+    sequence.answered = false;
+  }
 }
 
 void RemoteProposer::TakeAcknowledgements() {
@@ -89,8 +92,8 @@ void RemoteProposer::TakeAcknowledgements() {
     if (answer.instance_id() != instance_id_) continue;
     for (const auto& known : answer.known()) {
       const auto found = sequences_.find(known.sequence_id());
-      if (found == sequences_.end()) continue;
-      found->second.known = std::max(found->second.known, known.known_tokens());
+      if (found == sequences_.end() || found->second.answered) continue;
+      found->second.known = known.known_tokens();
     }
   }
 }
@@ -99,7 +102,7 @@ void RemoteProposer::TakeAcknowledgements() {
 void RemoteProposer::FillUpdate(SequenceId id, absl::Span<const TokenId> tokens,
                                 const Sequence& sequence,
                                 internal::v1::SequenceUpdate& update) const {
-  const size_t known = std::min<size_t>(sequence.known, tokens.size());
+  const size_t known = std::clamp<int64_t>(sequence.known, 0, static_cast<int64_t>(tokens.size()));
   update.set_sequence_id(id);
   update.set_from_position(static_cast<int32_t>(known));
   update.mutable_token_ids()->Add(tokens.begin() + known, tokens.end());
@@ -242,7 +245,9 @@ std::vector<TokenId> RemoteProposer::Judge(const ProposalRow& row, int asked,
     return {};
   }
   const int num_tokens = static_cast<int>(row.tokens.size());
-  sequences_[row.id].known = std::clamp(proposal.known_tokens(), 0, num_tokens);
+  Sequence& sequence = sequences_[row.id];
+  sequence.known = std::clamp(proposal.known_tokens(), 0, num_tokens);
+  sequence.answered = true;
   if (proposal.token_ids().empty()) {
     ++outcome_.empty;
     return {};

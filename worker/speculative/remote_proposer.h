@@ -43,7 +43,8 @@ class RemoteProposer final : public Proposer {
   struct Sequence {
     SamplingParams sampling;
     int prompt_tokens = 0;
-    int known = 0;  // tokens the draft has
+    int known = 0;          // tokens the draft has
+    bool answered = false;  // `known` is from a proposal: an older acknowledgement does not count
   };
   struct ProposeCall;
   struct Inbox;

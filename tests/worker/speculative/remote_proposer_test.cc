@@ -71,6 +71,11 @@ class FakeDraft final : public internal::v1::DraftService::CallbackService {
     absl::MutexLock lock(&mutex_);
     return proposals_;
   }
+  // Updates that left out tokens the draft did not have.
+  int gaps() const {
+    absl::MutexLock lock(&mutex_);
+    return gaps_;
+  }
   internal::v1::ProposeRequest last_request() const {
     absl::MutexLock lock(&mutex_);
     return last_request_;
@@ -139,6 +144,7 @@ class FakeDraft final : public internal::v1::DraftService::CallbackService {
   }
   int Apply(const internal::v1::SequenceUpdate& update) {
     auto& tokens = tokens_[update.sequence_id()];
+    if (update.from_position() > static_cast<int>(tokens.size())) ++gaps_;
     if (update.from_position() == static_cast<int>(tokens.size())) {
       tokens.insert(tokens.end(), update.token_ids().begin(), update.token_ids().end());
     }
@@ -162,6 +168,7 @@ class FakeDraft final : public internal::v1::DraftService::CallbackService {
   std::function<void(internal::v1::ProposeResponse&)> spoil_;
   bool silent_ = false;
   int proposals_ = 0;
+  int gaps_ = 0;
   internal::v1::ProposeRequest last_request_;
   std::map<int64_t, std::vector<TokenId>> tokens_;
   std::string address_;
@@ -228,7 +235,7 @@ TEST_F(RemoteProposerTest, TokensAreSentOnce) {
   tokens_.push_back(5);
   tokens_.push_back(7);
   EXPECT_THAT(Propose(2), ElementsAre(8, 9));
-  const auto& update = draft_.last_request().rows(0).update();
+  const auto update = draft_.last_request().rows(0).update();
   EXPECT_EQ(update.from_position(), 3);
   EXPECT_THAT(update.token_ids(), ElementsAre(5, 7));
 }
@@ -340,6 +347,7 @@ TEST_F(RemoteProposerTest, ARestartedDraftIsToldEverything) {
   draft_.Start("instance-2", address);
   EXPECT_TRUE(SpeculatesAgain());
   EXPECT_TRUE(draft_.WaitForTokens(1, 3));
+  EXPECT_EQ(draft_.gaps(), 0) << "a new instance was asked as if it knew what the old one did";
 }
 
 // The process was replaced between two proposals, faster than any probe could see.
