@@ -3,7 +3,7 @@
 //   - a group none of whose z + kMaxGumbel exceeds the best score so far is passed over;
 //   - of the others the random words are made, eight blocks of Philox at a time, but no logarithms
 //     unless some word is small enough: G = -log(-log1p(-v)) <= -log(v), so z + G > best needs
-//     v < e^(z - best) <= e^(-best).
+//     v < e^(z - best).
 // Neither changes the result: what is passed over could not have won.
 
 #include <algorithm>
@@ -70,26 +70,19 @@ class Search {
   // Looks at eight ids in increasing order, by their words.
   void Take(F32 z, U32 words, const TokenId* ids) {
     const F32 v = UniformFromWord(words);
-    if (!AnyGreater(SetF32(v_limit_), v)) return;
+    const float margin = 0.001f;  // covers every rounding
+    if (!AnyGreater(Exp(Add(z, SetF32(margin - best_.score))), v)) return;
     float scores[kLanes];
     Store(Add(z, GumbelFromUniform(v)), scores);
     for (int i = 0; i < kLanes; ++i) {
-      if (scores[i] > best_.score) SetBest({scores[i], ids[i]});
+      if (scores[i] > best_.score) best_ = {scores[i], ids[i]};
     }
   }
 
  private:
-  void SetBest(const GumbelBest& best) {
-    best_ = best;
-    float lanes[kLanes] = {0.001f - best.score};  // the margin covers every rounding
-    Store(Exp(Load(lanes)), lanes);
-    v_limit_ = lanes[0];
-  }
-
   const GumbelRow& row_;
   const GumbelKey key_;
   GumbelBest best_;
-  float v_limit_ = 2.0f;  // no uniform from here on can beat the best, as z <= 0
 };
 
 // Ids [first, first + kGroup), `first` a multiple of 4.

@@ -79,7 +79,7 @@ inline constexpr int kMaxTileRows = 6;
 // Panels a tile of `rows` covers: 2 rows panels sums must fit beside weights and a broadcast.
 constexpr int TilePanels(int rows) {
   if (HWY_TARGET == HWY_AVX3) return rows <= 2 ? 4 : 2;
-  return rows == 1 ? 4 : rows <= 3 ? 2 : 1;
+  return rows == 1 ? 4 : rows == 2 ? 2 : 1;
 }
 
 struct Pair {
@@ -87,6 +87,8 @@ struct Pair {
 };
 
 struct Bf16Weights {
+  static constexpr int64_t kBytes = 2 * kWidth;  // of one k
+
   static HWY_INLINE Pair Load(const std::byte* panel, int64_t k) {
     const hn::RebindToUnsigned<Tag> bits;
     const auto pairs = hn::Load(bits, reinterpret_cast<const uint32_t*>(panel) + k * kHalf);
@@ -96,6 +98,8 @@ struct Bf16Weights {
 };
 
 struct F32Weights {
+  static constexpr int64_t kBytes = 4 * kWidth;
+
   static HWY_INLINE Pair Load(const std::byte* panel, int64_t k) {
     const float* at = reinterpret_cast<const float*>(panel) + k * kWidth;
     return {hn::Load(Tag(), at), hn::Load(Tag(), at + kHalf)};
@@ -107,29 +111,52 @@ struct Sums {
   Pair at[kRows][kPanels];
 };
 
-// The chains of one block: k in [k_begin, k_end).
+// Continues the chains over k in [k_begin, k_end). No calls in this loop: the compiler would keep
+// the sums in memory.
 template <typename Weights, int kRows, int kPanels>
-HWY_INLINE Sums<kRows, kPanels> SumBlock(const LinearJob& job, const std::byte* panels,
-                                         const float* x, int64_t k_begin, int64_t k_end) {
-  Sums<kRows, kPanels> sums;
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) sums.at[r][p] = {hn::Zero(Tag()), hn::Zero(Tag())};
-  }
+HWY_INLINE void Accumulate(const std::byte* panels, int64_t panel_bytes, const float* x,
+                           int64_t x_stride, int64_t k_begin, int64_t k_end,
+                           Sums<kRows, kPanels>& sums) {
   for (int64_t k = k_begin; k < k_end; ++k) {
     Pair weights[kPanels];
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) weights[p] = Weights::Load(panels + p * job.panel_bytes, k);
+    for (int p = 0; p < kPanels; ++p) weights[p] = Weights::Load(panels + p * panel_bytes, k);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const Vec xk = hn::Set(Tag(), x[r * job.x_stride + k]);
+      const Vec xk = hn::Set(Tag(), x[r * x_stride + k]);
 #pragma GCC unroll 4
       for (int p = 0; p < kPanels; ++p) {
         sums.at[r][p].low = hn::MulAdd(xk, weights[p].low, sums.at[r][p].low);
         sums.at[r][p].high = hn::MulAdd(xk, weights[p].high, sums.at[r][p].high);
       }
     }
+  }
+}
+
+// The chains of one block: k in [k_begin, k_end). Asks for the next tile's weights meanwhile: with
+// several rows the multiply-adds fill the window in which the processor looks for loads, and memory
+// would idle. (With one row its own look-ahead suffices, and more requests only get in the way.)
+template <typename Weights, int kRows, int kPanels>
+HWY_INLINE Sums<kRows, kPanels> SumBlock(const LinearJob& job, const std::byte* panels,
+                                         const float* x, int64_t k_begin, int64_t k_end) {
+  constexpr int64_t kChunk = 32, kLine = 64;
+  const int64_t panel_bytes = job.panel_bytes;
+  const std::byte* next = panels + kPanels * panel_bytes;
+  Sums<kRows, kPanels> sums;
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) sums.at[r][p] = {hn::Zero(Tag()), hn::Zero(Tag())};
+  }
+  for (int64_t k = k_begin; k < k_end; k += kChunk) {
+    const int64_t chunk_end = std::min(k + kChunk, k_end);
+    for (int p = 0; kRows > 1 && p < kPanels; ++p) {
+      const std::byte* panel = next + p * panel_bytes;
+      for (int64_t at = k * Weights::kBytes; at < chunk_end * Weights::kBytes; at += kLine) {
+        __builtin_prefetch(panel + at, 0, 2);  // into the second-level cache
+      }
+    }
+    Accumulate<Weights, kRows, kPanels>(panels, panel_bytes, x, job.x_stride, k, chunk_end, sums);
   }
   return sums;
 }
@@ -262,6 +289,15 @@ LinearJob MakeJob(const LinearParams& params, const PackedWeight& weight) {
   return job;
 }
 
+// Threads take pieces as they come free, so that one that wakes late or loses its core holds up the
+// others by a piece at most. A multiple of the panels a tile covers.
+int64_t PanelsPerPiece(int64_t num_panels, int num_threads) {
+  constexpr int64_t kTilePanels = 4, kMaxPanels = 32, kPiecesPerThread = 4;
+  if (num_threads == 1) return num_panels;
+  const int64_t share = num_panels / (num_threads * kPiecesPerThread);
+  return std::clamp(share / kTilePanels * kTilePanels, kTilePanels, kMaxPanels);
+}
+
 void CheckShapes(const LinearParams& params, const PackedWeight& weight) {
   const Shape rows = {params.x.dim(0), weight.n()};
   const Shape blocks = {weight.k_blocks(), params.x.dim(0), weight.n()};
@@ -281,8 +317,10 @@ void RunLinear(const CpuContext& context, const LinearParams& params) {
   CheckShapes(params, weight);
   const LinearJob job = MakeJob(params, weight);
   const auto panels = KRAIT_PICK_WIDEST(context.target, LinearPanels);
-  context.pool->Run([&](int thread) {
-    const auto [begin, end] = Share(weight.num_panels(), thread, context.pool->num_threads());
+  const int64_t num_panels = weight.num_panels();
+  const int64_t piece = PanelsPerPiece(num_panels, context.pool->num_threads());
+  context.pool->ForEach((num_panels + piece - 1) / piece, [&](int64_t task) {
+    const int64_t begin = task * piece, end = std::min(begin + piece, num_panels);
     for (int64_t row = 0; row < job.num_rows; row += kRowsPerPass) {
       panels(job.Rows(row, std::min(row + kRowsPerPass, job.num_rows)), begin, end);
     }

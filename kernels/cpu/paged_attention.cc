@@ -172,10 +172,17 @@ void RunPagedAttention(const CpuContext& context, const PagedAttentionParams& pa
   const int64_t kv_heads = params.k_cache.dim(1), head_dim = params.q.dim(2);
   const int64_t group = params.q.dim(1) / kv_heads;
   const auto attend = KRAIT_PICK(context.target, AttendHead);
-  context.pool->ForEach(params.q.dim(0) * kv_heads, [&](int64_t task) {
-    const int64_t token = task / kv_heads, kv_head = task % kv_heads;
-    const AttentionTile tile = MakeTile(params, SequenceOf(params, token), kv_head);
-    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+  // Heads that share keys run together, unless that leaves threads without work: three KV heads of
+  // one token would keep two threads busy for two heads' time.
+  const int64_t num_tokens = params.q.dim(0);
+  const bool few = num_tokens * kv_heads < 4 * context.pool->num_threads();
+  const int64_t heads_per_task = few ? 1 : group;
+  const int64_t tasks_per_token = params.q.dim(1) / heads_per_task;
+  context.pool->ForEach(num_tokens * tasks_per_token, [&](int64_t task) {
+    const int64_t token = task / tasks_per_token;
+    const int64_t first_head = task % tasks_per_token * heads_per_task;
+    const AttentionTile tile = MakeTile(params, SequenceOf(params, token), first_head / group);
+    for (int64_t head = first_head; head < first_head + heads_per_task; ++head) {
       attend(tile, params.q.row<float>(token) + head * head_dim, params.positions[token],
              params.out.row<float>(token) + head * head_dim);
     }

@@ -3,6 +3,26 @@
 #include "common/logging.h"
 
 namespace krait::kernels {
+namespace {
+
+// How often a waiting thread looks before it blocks: some 10 us. A step of decoding has 150 runs,
+// and to wake a blocked thread takes longer than many of them last: the linear layers of
+// SmolLM2-135M took 12.4 ms when every wait blocked at once and 6.7 ms with this (2 threads, one
+// row, the minimum of each layer's times). An idle engine blocks.
+constexpr int kSpins = 500;
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+template <typename Predicate>
+void SpinUntil(Predicate done) {
+  for (int i = 0; i < kSpins && !done(); ++i) Pause();
+}
+
+}  // namespace
 
 ThreadPool::ThreadPool(int num_threads) {
   CHECK_GE(num_threads, 1);
@@ -51,12 +71,14 @@ void ThreadPool::WorkerLoop(int thread) {
 }
 
 void ThreadPool::AwaitStart(uint32_t seen) const {
+  SpinUntil([&] { return generation_.load(std::memory_order_acquire) != seen; });
   while (generation_.load(std::memory_order_acquire) == seen) {
     generation_.wait(seen, std::memory_order_acquire);
   }
 }
 
 void ThreadPool::AwaitDone() const {
+  SpinUntil([&] { return running_.load(std::memory_order_acquire) == 0; });
   for (int32_t running; (running = running_.load(std::memory_order_acquire)) != 0;) {
     running_.wait(running, std::memory_order_acquire);
   }

@@ -11,7 +11,7 @@
 namespace krait::kernels {
 
 // The caller plus `num_threads - 1` workers that run one function at a time together. Waiting
-// threads block. Used by one thread at a time (the backend's).
+// threads look a few microseconds long, then block. Used by one thread at a time (the backend's).
 class ThreadPool {
  public:
   explicit ThreadPool(int num_threads);

@@ -20,9 +20,9 @@ namespace krait::kernels {
 
 inline std::vector<float> Gaussian(int64_t n, uint32_t seed, float deviation = 1.0f) {
   std::mt19937 generator(seed);
-  std::normal_distribution<float> normal(0.0f, deviation);
+  std::normal_distribution<float> normal;
   std::vector<float> values(n);
-  for (float& value : values) value = normal(generator);
+  for (float& value : values) value = deviation * normal(generator);
   return values;
 }
 
