@@ -123,11 +123,12 @@ std::vector<DraftModelProposer::Drafting> DraftModelProposer::Attach(
 
 // The most tokens whose pass is expected to end in time; 0 to stop here.
 int DraftModelProposer::TokensWithin(absl::Duration left, bool first_pass, int num_rows) const {
-  const int least = std::max(kMinPassTokens, num_rows);
+  const int most = model_->runner().options().max_tokens;
+  const int least = std::min(most, std::max(kMinPassTokens, num_rows));
   if (!pass_cost_.measured()) return least;
   const double seconds = absl::ToDoubleSeconds(left);
   if (!first_pass && pass_cost_.Seconds(num_rows) > seconds) return 0;
-  int tokens = model_->runner().options().max_tokens;
+  int tokens = most;
   while (tokens > least && pass_cost_.Seconds(tokens) > seconds)
     tokens = std::max(least, tokens / 2);
   return tokens;

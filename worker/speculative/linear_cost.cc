@@ -5,9 +5,9 @@
 namespace krait {
 namespace {
 
-constexpr double kFade = 0.95;         // of every older sample's weight, each new one
-constexpr double kOutlier = 3;         // times the expected cost
-constexpr double kPriorVariance = .5;  // how much variation in n it takes to outweigh the prior
+constexpr double kFade = 0.95;          // of every older sample's weight, each new one
+constexpr double kOutlier = 3;          // times the expected cost
+constexpr double kPriorVariance = .02;  // how much variation in n it takes to outweigh the prior
 
 }  // namespace
 

@@ -1,17 +1,27 @@
 #include "worker/speculative/lookahead_policy.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace krait {
 namespace {
 
-constexpr double kLearningRate = 0.2;     // of one draft's fate
+// Of one draft's fate: a sequence's first drafts count most, so that a useless draft is off soon;
+// later ones little, so that chance does not move K.
+constexpr double kFirstRate = 0.25;
+constexpr double kRateFade = 0.95;
+constexpr double kSteadyRate = 0.08;
+constexpr double kCoverageRate = 0.2;
 constexpr double kOverallRate = 0.05;     // of the same, for sequences to come
 constexpr double kMaxAcceptance = 0.995;  // so that a geometric series stays one
 // Speculation must promise this much more than none: estimates err.
 constexpr double kMargin = 1.03;
 constexpr double kProbeShare = 0.015;  // of the time
 constexpr int kMinRoundsBetweenProbes = 8;
+
+double AcceptanceRate(int num_judged) {
+  return std::max(kSteadyRate, kFirstRate * std::pow(kRateFade, num_judged));
+}
 
 void Learn(double rate, double value, double& mean) { mean += rate * (value - mean); }
 
@@ -99,13 +109,13 @@ void LookaheadPolicy::OnRound(const DraftRound& round) {
     deepest = std::max(deepest, outcome.asked);
     Habit& own = habits_.try_emplace(outcome.id, overall_).first->second;
     const double came = outcome.proposed > 0 ? 1 : 0;
-    Learn(kLearningRate, came, own.coverage);
+    Learn(kCoverageRate, came, own.coverage);
     Learn(kOverallRate, came, overall_.coverage);
     // Drafts behind the first rejected one were never judged.
     const int judged = std::min(outcome.accepted + 1, outcome.proposed);
     for (int i = 0; i < judged; ++i) {
       const double accepted = i < outcome.accepted ? 1 : 0;
-      Learn(kLearningRate, accepted, own.acceptance);
+      Learn(AcceptanceRate(own.num_judged++), accepted, own.acceptance);
       Learn(kOverallRate, accepted, overall_.acceptance);
     }
   }

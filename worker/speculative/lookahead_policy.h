@@ -49,6 +49,7 @@ class LookaheadPolicy {
   struct Habit {
     double acceptance = 0.6;  // of a draft whose predecessors were accepted
     double coverage = 1.0;    // how often drafts came at all when asked for
+    int num_judged = 0;       // drafts that acceptance has learned from
   };
   // One more draft for one sequence.
   struct Step {

@@ -1,0 +1,405 @@
+#include "worker/engine/engine.h"
+
+#include <atomic>
+#include <cmath>
+#include <random>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "tests/support/counting_observer.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/scripted_model.h"
+#include "tests/support/sink_log.h"
+#include "worker/speculative/ngram_proposer.h"
+
+namespace krait {
+namespace {
+
+using testing::CountingObserver;
+using testing::ScriptedModel;
+using testing::ScriptedNext;
+using testing::SinkLog;
+
+constexpr absl::Duration kLong = absl::Seconds(30);
+
+// An engine over a scripted model. Steps may be held back, so that tests act in the middle of one.
+class EngineTest : public ::testing::Test {
+ protected:
+  void Start(std::unique_ptr<Proposer> proposer = nullptr) {
+    config_.group.runner.num_pages = 64;
+    config_.group.runner.page_size = 16;
+    auto engine = Engine::CreateWith(
+        config_,
+        [this]() -> absl::StatusOr<std::unique_ptr<StepExecutor>> {
+          auto model = std::make_unique<ScriptedModel>();
+          model_ = model.get();
+          model->before_step = [this](const StepPlan& plan) { return BeforeStep(plan); };
+          return model;
+        },
+        std::move(proposer), &clock_, &observer_,
+        [this](const absl::Status& status) {
+          fatal_ = status;
+          ++num_fatal_;
+        });
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    engine_ = *std::move(engine);
+  }
+
+  absl::Status BeforeStep(const StepPlan& plan) {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(
+        +[](bool* held) { return !*held; }, &held_));
+    ++steps_begun_;
+    if (on_step_) return on_step_(plan);
+    return absl::OkStatus();
+  }
+  void Hold(bool held) {
+    absl::MutexLock lock(&mutex_);
+    held_ = held;
+  }
+  void AwaitSteps(int count) {
+    absl::MutexLock lock(&mutex_);
+    const auto reached = [&] { return steps_begun_ >= count; };
+    mutex_.Await(absl::Condition(&reached));
+  }
+
+  static GenerationRequest Request(std::string id, int prompt_tokens = 5, int max_tokens = 10) {
+    GenerationRequest request{.request_id = std::move(id)};
+    for (int i = 0; i < prompt_tokens; ++i) request.prompt.push_back((i * 7 + prompt_tokens) % 100);
+    request.sampling.seed = prompt_tokens;
+    request.stop.max_tokens = max_tokens;
+    return request;
+  }
+  std::shared_ptr<SinkLog> Submit(GenerationRequest request) {
+    auto sink = std::make_shared<SinkLog>();
+    const absl::Status status = engine_->Submit(std::move(request), sink);
+    EXPECT_TRUE(status.ok()) << status;
+    return sink;
+  }
+  static std::vector<TokenId> Expected(const GenerationRequest& request) {
+    std::vector<TokenId> path = request.prompt;
+    for (int i = 0; i < request.stop.max_tokens; ++i) {
+      path.push_back(ScriptedNext(request.sampling, path, 100));
+    }
+    return {path.begin() + request.prompt.size(), path.end()};
+  }
+  void ExpectNothingLeft() {
+    EXPECT_TRUE(engine_->WaitIdle(kLong));
+    const EngineLoad load = engine_->Load();
+    EXPECT_EQ(load.running + load.waiting, 0);
+    EXPECT_EQ(load.pages_used, 0);
+    EXPECT_EQ(load.queued_tokens, 0);
+  }
+
+  EngineConfig config_;
+  FakeClock clock_;
+  CountingObserver observer_;
+  absl::Mutex mutex_;
+  bool held_ = false;
+  int steps_begun_ = 0;
+  std::function<absl::Status(const StepPlan&)> on_step_;  // set before Start
+  absl::Status fatal_;
+  std::atomic<int> num_fatal_ = 0;
+  ScriptedModel* model_ = nullptr;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(EngineTest, GeneratesWhatTheModelSays) {
+  Start();
+  std::vector<std::shared_ptr<SinkLog>> sinks;
+  for (int i = 1; i <= 20; ++i) sinks.push_back(Submit(Request(absl::StrCat(i), i, 2 * i)));
+  for (int i = 1; i <= 20; ++i) {
+    ASSERT_TRUE(sinks[i - 1]->ended.WaitForNotificationWithTimeout(kLong));
+    EXPECT_TRUE(sinks[i - 1]->status.ok());
+    EXPECT_EQ(sinks[i - 1]->finish_reason, FinishReason::kLength);
+    EXPECT_EQ(sinks[i - 1]->token_ids, Expected(Request(absl::StrCat(i), i, 2 * i)));
+  }
+  ExpectNothingLeft();
+  EXPECT_EQ(observer_.finished[absl::StatusCode::kOk], 20);
+  EXPECT_EQ(observer_.first_tokens, 20);
+}
+
+TEST_F(EngineTest, AStopTokenEndsTheStream) {
+  Start();
+  GenerationRequest request = Request("a", 5, 30);
+  const std::vector<TokenId> all = Expected(request);
+  request.stop.stop_token_ids = {all[3]};
+  auto sink = Submit(request);
+  ASSERT_TRUE(sink->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_EQ(sink->finish_reason, FinishReason::kStop);
+  EXPECT_EQ(sink->token_ids.back(), all[3]);
+  EXPECT_LE(sink->token_ids.size(), 4u);
+}
+
+TEST_F(EngineTest, RefusesWhatCouldDoHarmAndNamesTheField) {
+  config_.max_context_tokens = 100;
+  Start();
+  const std::pair<const char*, std::function<void(GenerationRequest&)>> cases[] = {
+      {"request_id", [](GenerationRequest& r) { r.request_id.clear(); }},
+      {"prompt", [](GenerationRequest& r) { r.prompt.clear(); }},
+      {"prompt",
+       [](GenerationRequest& r) {
+         r.prompt = {1, -1};
+       }},
+      {"prompt", [](GenerationRequest& r) { r.prompt = {100}; }},
+      {"prompt", [](GenerationRequest& r) { r.prompt.assign(100, 1); }},
+      {"max_tokens", [](GenerationRequest& r) { r.stop.max_tokens = 0; }},
+      {"max_tokens", [](GenerationRequest& r) { r.stop.max_tokens = 96; }},
+      {"stop_token_ids", [](GenerationRequest& r) { r.stop.stop_token_ids = {100}; }},
+      {"temperature", [](GenerationRequest& r) { r.sampling.temperature = std::nanf(""); }},
+      {"top_k", [](GenerationRequest& r) { r.sampling.top_k = 101; }},
+      {"top_p", [](GenerationRequest& r) { r.sampling.top_p = 0; }},
+      {"min_p", [](GenerationRequest& r) { r.sampling.min_p = 1.5f; }},
+      {"repetition_penalty", [](GenerationRequest& r) { r.sampling.repetition_penalty = 0; }},
+      {"presence_penalty", [](GenerationRequest& r) { r.sampling.presence_penalty = 3; }},
+      {"logprobs", [](GenerationRequest& r) { r.sampling.num_logprobs = 1000; }},
+      {"max_draft_tokens", [](GenerationRequest& r) { r.max_draft_tokens = -1; }}};
+  for (const auto& [field, damage] : cases) {
+    GenerationRequest request = Request("a");
+    damage(request);
+    const absl::Status status = engine_->Submit(request, std::make_shared<SinkLog>());
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << field;
+    EXPECT_EQ(status.message().find(field), 0u) << status;
+  }
+  GenerationRequest full = Request("a");
+  full.stop.max_tokens = 95;
+  Submit(full);
+}
+
+TEST_F(EngineTest, RefusesWhatTheCacheCouldNeverHold) {
+  Start();  // 1,024 tokens of pages, 4,096 of context
+  EXPECT_EQ(engine_->Submit(Request("a", 25, 1000), std::make_shared<SinkLog>()).code(),
+            absl::StatusCode::kInvalidArgument);
+  Submit(Request("b", 24, 1000));
+}
+
+TEST_F(EngineTest, ALiveIdIsRefusedAndAnEndedOneMayReturn) {
+  Start();
+  Hold(true);
+  auto first = Submit(Request("a"));
+  EXPECT_EQ(engine_->Submit(Request("a"), std::make_shared<SinkLog>()).code(),
+            absl::StatusCode::kAlreadyExists);
+  Hold(false);
+  ASSERT_TRUE(first->ended.WaitForNotificationWithTimeout(kLong));
+  auto second = Submit(Request("a"));
+  ASSERT_TRUE(second->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_EQ(second->token_ids, first->token_ids);
+}
+
+TEST_F(EngineTest, TheQueueIsBounded) {
+  config_.max_running = 2;
+  config_.max_waiting = 3;
+  Start();
+  Hold(true);
+  std::vector<std::shared_ptr<SinkLog>> sinks;
+  for (int i = 0; i < 5; ++i) sinks.push_back(Submit(Request(absl::StrCat(i))));
+  EXPECT_EQ(engine_->Submit(Request("x"), std::make_shared<SinkLog>()).code(),
+            absl::StatusCode::kResourceExhausted);
+  Hold(false);
+  for (auto& sink : sinks) ASSERT_TRUE(sink->ended.WaitForNotificationWithTimeout(kLong));
+  ExpectNothingLeft();
+}
+
+TEST_F(EngineTest, AbortEndsWaitingAndRunningRequestsAndFreesTheirPages) {
+  config_.max_running = 1;
+  Start();
+  Hold(true);
+  auto running = Submit(Request("running", 5, 900));
+  auto waiting = Submit(Request("waiting"));
+  engine_->Abort("running", absl::CancelledError("client left"));
+  engine_->Abort("waiting", absl::CancelledError("client left"));
+  engine_->Abort("unknown", absl::CancelledError("nobody"));
+  Hold(false);
+  ASSERT_TRUE(running->ended.WaitForNotificationWithTimeout(kLong));
+  ASSERT_TRUE(waiting->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_EQ(running->status.message(), "client left");
+  EXPECT_EQ(waiting->status.code(), absl::StatusCode::kCancelled);
+  EXPECT_TRUE(waiting->token_ids.empty());
+  EXPECT_LE(running->token_ids.size(), 1u) << "within one step";
+  ExpectNothingLeft();
+}
+
+TEST_F(EngineTest, ADeadlineHoldsInTheQueueAndBetweenSteps) {
+  config_.max_running = 1;
+  const absl::Duration start = clock_.Now();
+  on_step_ = [this](const StepPlan&) {
+    clock_.Advance(absl::Seconds(1));
+    return absl::OkStatus();
+  };
+  Start();
+  const absl::Duration now = clock_.Now();
+  EXPECT_EQ(now, start + absl::Seconds(1)) << "the warm-up step";
+  Hold(true);
+  GenerationRequest first = Request("first", 5, 900);
+  first.deadline = now + absl::Seconds(10);
+  GenerationRequest second = Request("second", 5, 900);
+  second.deadline = now + absl::Seconds(4);
+  auto running = Submit(first);
+  auto waiting = Submit(second);
+  Hold(false);
+  ASSERT_TRUE(running->ended.WaitForNotificationWithTimeout(kLong));
+  ASSERT_TRUE(waiting->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_EQ(running->status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(waiting->status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(waiting->token_ids.empty());
+  EXPECT_EQ(running->token_ids.size(), 10u) << "one a second";
+  ExpectNothingLeft();
+}
+
+TEST_F(EngineTest, AFailedStepEndsEverythingOnce) {
+  on_step_ = [](const StepPlan& plan) {
+    return plan.step_id < 5 ? absl::OkStatus() : absl::DeadlineExceededError("step 5");
+  };
+  config_.max_running = 2;
+  Start();
+  Hold(true);
+  std::vector<std::shared_ptr<SinkLog>> sinks;
+  for (int i = 0; i < 4; ++i) sinks.push_back(Submit(Request(absl::StrCat(i), 5, 50)));
+  Hold(false);
+  for (auto& sink : sinks) {
+    ASSERT_TRUE(sink->ended.WaitForNotificationWithTimeout(kLong));
+    EXPECT_EQ(sink->status.code(), absl::StatusCode::kUnavailable);
+  }
+  EXPECT_EQ(sinks[0]->token_ids.size(), 3u) << "steps 2 to 4";
+  EXPECT_EQ(engine_->Submit(Request("late"), std::make_shared<SinkLog>()).code(),
+            absl::StatusCode::kUnavailable);
+  ExpectNothingLeft();
+  engine_.reset();
+  EXPECT_EQ(num_fatal_, 1);
+  EXPECT_EQ(fatal_.message(), "step 5");
+}
+
+TEST_F(EngineTest, LogitsThatAreNotFiniteEndOnlyTheirRequest) {
+  Start();
+  Hold(true);
+  std::vector<std::shared_ptr<SinkLog>> sinks;
+  for (int i = 0; i < 3; ++i) sinks.push_back(Submit(Request(absl::StrCat(i), 5 + i)));
+  model_->poisoned = 2;  // the second request; the engine thread waits in a step or for work
+  Hold(false);
+  for (auto& sink : sinks) ASSERT_TRUE(sink->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_EQ(sinks[1]->status.code(), absl::StatusCode::kInternal);
+  for (int i : {0, 2}) EXPECT_EQ(sinks[i]->token_ids, Expected(Request("", 5 + i)));
+  EXPECT_TRUE(engine_->WaitIdle(kLong));
+  EXPECT_EQ(observer_.non_finite, 1);
+  ExpectNothingLeft();
+}
+
+TEST_F(EngineTest, DrainRefusesTheNewAndFinishesTheOld) {
+  Start();
+  Hold(true);
+  auto sink = Submit(Request("a"));
+  engine_->Drain();
+  EXPECT_EQ(engine_->Submit(Request("b"), std::make_shared<SinkLog>()).code(),
+            absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(engine_->WaitIdle(absl::ZeroDuration()));
+  Hold(false);
+  EXPECT_TRUE(engine_->WaitIdle(kLong));
+  EXPECT_TRUE(sink->status.ok());
+}
+
+TEST_F(EngineTest, DestructionEndsWhatIsLive) {
+  on_step_ = [](const StepPlan&) { return absl::OkStatus(); };
+  Start();
+  Hold(true);
+  auto sink = Submit(Request("a", 5, 900));
+  std::thread destroyer([this] { engine_.reset(); });
+  Hold(false);
+  destroyer.join();
+  ASSERT_TRUE(sink->ended.HasBeenNotified());
+  EXPECT_TRUE(sink->status.ok() || sink->status.code() == absl::StatusCode::kUnavailable);
+  EXPECT_EQ(num_fatal_, 0);
+}
+
+TEST_F(EngineTest, AnIdleEngineRunsNoSteps) {
+  Start();
+  auto sink = Submit(Request("a", 5, 4));
+  ASSERT_TRUE(sink->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_TRUE(engine_->WaitIdle(kLong));
+  engine_.reset();
+  EXPECT_EQ(observer_.steps, 4);
+}
+
+TEST_F(EngineTest, CreationFailsWithTheExecutorsError) {
+  config_.group.runner.num_pages = 4;
+  const auto engine = Engine::CreateWith(
+      config_,
+      []() -> absl::StatusOr<std::unique_ptr<StepExecutor>> {
+        return absl::InvalidArgumentError("model.gguf: truncated");
+      },
+      nullptr, &clock_, &observer_, nullptr);
+  EXPECT_EQ(engine.status().message(), "model.gguf: truncated");
+}
+
+TEST_F(EngineTest, RefusesAStepTooSmallForItsSequences) {
+  config_.max_num_batched_tokens = config_.max_running - 1;
+  config_.group.runner.num_pages = 4;
+  const auto engine = Engine::CreateWith(config_, nullptr, nullptr, &clock_, &observer_, nullptr);
+  EXPECT_EQ(engine.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(engine.status().message().find("max_num_batched_tokens"), 0u);
+}
+
+// Right drafts, wrong drafts, nothing, nonsense, in random order.
+class ChaoticProposer final : public Proposer {
+ public:
+  void Begin(SequenceId, absl::Span<const TokenId>, int, const SamplingParams& p) override {}
+  std::vector<std::vector<TokenId>> Propose(absl::Span<const ProposalRow> rows,
+                                            absl::Duration) override {
+    std::vector<std::vector<TokenId>> drafts(random_() % 5 == 0 ? random_() % 4 : rows.size());
+    for (std::vector<TokenId>& list : drafts) {
+      list.resize(random_() % 6);
+      for (TokenId& id : list) id = static_cast<TokenId>(random_() % 130) - 10;
+    }
+    return drafts;
+  }
+  void Release(SequenceId) override {}
+  ProposalOutcome last_outcome() const override { return {}; }
+  std::string_view disabled_reason() const override { return ""; }
+
+ private:
+  std::mt19937 random_{7};
+};
+
+TEST_F(EngineTest, AProposerThatTalksNonsenseChangesNothing) {
+  config_.fixed_draft_tokens = true;
+  Start(std::make_unique<ChaoticProposer>());
+  std::vector<std::shared_ptr<SinkLog>> sinks;
+  for (int i = 1; i <= 12; ++i) sinks.push_back(Submit(Request(absl::StrCat(i), i, 40)));
+  for (int i = 1; i <= 12; ++i) {
+    ASSERT_TRUE(sinks[i - 1]->ended.WaitForNotificationWithTimeout(kLong));
+    EXPECT_EQ(sinks[i - 1]->token_ids, Expected(Request("", i, 40)));
+  }
+  EXPECT_TRUE(engine_->WaitIdle(kLong));
+  EXPECT_GT(observer_.malformed, 10);
+  EXPECT_GT(observer_.draft_tokens, 10);
+}
+
+TEST_F(EngineTest, SubmittersAndCancellersMayRace) {
+  config_.max_running = 6;
+  config_.max_waiting = 1000;
+  Start(std::make_unique<NgramProposer>());
+  std::vector<std::shared_ptr<SinkLog>> sinks(400);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937 random(t);
+      for (int i = t * 100; i < t * 100 + 100; ++i) {
+        sinks[i] = Submit(Request(absl::StrCat(i), 1 + random() % 30, 1 + random() % 30));
+        if (random() % 3 == 0) {
+          engine_->Abort(absl::StrCat(t * 100 + random() % (i - t * 100 + 1)),
+                         absl::CancelledError(""));
+        }
+        engine_->Load();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  ExpectNothingLeft();
+  for (const auto& sink : sinks) {
+    EXPECT_TRUE(sink->ended.HasBeenNotified());
+    EXPECT_TRUE(sink->status.ok() || sink->status.code() == absl::StatusCode::kCancelled);
+  }
+}
+
+}  // namespace
+}  // namespace krait

@@ -1,0 +1,359 @@
+// The equalities that carry correctness: however a generation is computed, its tokens and logprobs
+// have the same bits.
+
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+#include <random>
+#include <set>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "tests/support/counting_observer.h"
+#include "tests/support/sink_log.h"
+#include "tests/support/tiny_checkpoint.h"
+#include "worker/engine/engine.h"
+#include "worker/speculative/draft_model_proposer.h"
+#include "worker/speculative/ngram_proposer.h"
+
+namespace krait {
+namespace {
+
+using testing::CountingObserver;
+using testing::SinkLog;
+using testing::TinyModel;
+
+constexpr int kMaxTokens = 40;
+
+struct Generation {
+  std::vector<TokenId> prompt;
+  SamplingParams sampling;
+  int max_tokens = kMaxTokens;
+};
+
+struct Output {
+  std::vector<TokenId> token_ids;
+  std::vector<PositionLogprobs> logprobs;
+};
+
+void ExpectSame(const Output& a, const Output& b, const std::string& what) {
+  EXPECT_EQ(a.token_ids, b.token_ids) << what;
+  ASSERT_EQ(a.logprobs.size(), b.logprobs.size()) << what;
+  for (size_t i = 0; i < a.logprobs.size(); ++i) {
+    EXPECT_EQ(a.logprobs[i].token.logprob, b.logprobs[i].token.logprob) << what << " at " << i;
+    ASSERT_EQ(a.logprobs[i].top.size(), b.logprobs[i].top.size());
+    for (size_t j = 0; j < a.logprobs[i].top.size(); ++j) {
+      EXPECT_EQ(a.logprobs[i].top[j].id, b.logprobs[i].top[j].id) << what << " at " << i;
+      EXPECT_EQ(a.logprobs[i].top[j].logprob, b.logprobs[i].top[j].logprob) << what << " at " << i;
+    }
+  }
+}
+
+// Keeps only the first layers: what `krait convert --layers` makes.
+void CutLayers(TinyModel& model, int64_t num_layers) {
+  for (int64_t layer = num_layers; layer < model.options.num_layers; ++layer) {
+    std::erase_if(model.tensors, [&](const auto& item) {
+      return absl::StrContains(item.first, absl::StrCat("layers.", layer, "."));
+    });
+  }
+  model.options.num_layers = num_layers;
+}
+
+class EqualityTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new std::string(absl::StrCat(::testing::TempDir(), "krait-equality-", getpid()));
+    const TinyModel target = testing::MakeTinyModel();
+    CHECK_OK(testing::WriteTinyFolder(target, Path("target")));
+    TinyModel cut = target;
+    CutLayers(cut, 2);
+    CHECK_OK(testing::WriteTinyFolder(cut, Path("cut")));
+    TinyModel noisy = target;
+    testing::AddNoise(noisy, 0.012f, 5);
+    CHECK_OK(testing::WriteTinyFolder(noisy, Path("noisy")));
+    std::vector<TokenId> map;
+    for (TokenId id = 0; id < target.options.vocab_size; ++id) {
+      if (id % 4 != 1) map.push_back(id);
+    }
+    CHECK_OK(testing::WriteTinyDraftFolder(target, map, Path("reduced")));
+  }
+  static void TearDownTestSuite() {
+    std::filesystem::remove_all(*dir_);
+    delete dir_;
+  }
+  static std::string Path(const std::string& name) { return absl::StrCat(*dir_, "/", name); }
+
+  static EngineConfig Config() {
+    EngineConfig config;
+    config.group.model_path = Path("target");
+    config.group.runner.weight_dtype = DType::kF32;
+    config.group.runner.num_pages = 400;
+    config.max_running = 8;
+    config.max_num_batched_tokens = 128;
+    config.proposal_deadline = absl::Seconds(20);  // a busy machine must not lose drafts
+    return config;
+  }
+
+  static std::unique_ptr<Proposer> Draft(const std::string& name, const Clock* clock) {
+    if (name == "none") return nullptr;
+    if (name == "ngram") return std::make_unique<NgramProposer>(NgramOptions{.min_ngram = 1});
+    DraftModelOptions options{.model_path = Path(name), .max_sequences = 8};
+    options.runner.weight_dtype = DType::kF32;
+    options.runner.num_pages = 400;
+    auto proposer = DraftModelProposer::Create(options, clock);
+    EXPECT_TRUE(proposer.ok()) << proposer.status();
+    return *std::move(proposer);
+  }
+
+  std::unique_ptr<Engine> Make(const EngineConfig& config, std::unique_ptr<Proposer> proposer) {
+    observer_ = CountingObserver();
+    auto engine = Engine::Create(config, std::move(proposer), &clock_, &observer_, nullptr);
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    return *std::move(engine);
+  }
+
+  static std::shared_ptr<SinkLog> Submit(Engine& engine, const std::string& id,
+                                         const Generation& generation,
+                                         std::optional<int> max_draft_tokens = std::nullopt) {
+    GenerationRequest request{.request_id = id, .prompt = generation.prompt};
+    request.sampling = generation.sampling;
+    request.stop.max_tokens = generation.max_tokens;
+    request.max_draft_tokens = max_draft_tokens;
+    auto sink = std::make_shared<SinkLog>();
+    const absl::Status status = engine.Submit(std::move(request), sink);
+    EXPECT_TRUE(status.ok()) << status;
+    return sink;
+  }
+
+  static Output Await(SinkLog& sink) {
+    sink.ended.WaitForNotification();
+    EXPECT_TRUE(sink.status.ok()) << sink.status;
+    return {sink.token_ids, sink.logprobs};
+  }
+
+  // One after the other.
+  static std::vector<Output> RunAlone(Engine& engine, const std::vector<Generation>& generations) {
+    std::vector<Output> outputs;
+    for (const Generation& generation : generations) {
+      outputs.push_back(Await(*Submit(engine, "one", generation)));
+    }
+    engine.WaitIdle(absl::InfiniteDuration());
+    return outputs;
+  }
+
+  // Greedy and seeded, with and without processors and logprobs.
+  static std::vector<Generation> Generations() {
+    std::mt19937 random(3);
+    std::vector<Generation> generations;
+    const SamplingParams kinds[] = {{.temperature = 0, .num_logprobs = 3},
+                                    {.temperature = 0,
+                                     .repetition_penalty = 1.3f,
+                                     .presence_penalty = 0.3f,
+                                     .frequency_penalty = 0.2f},
+                                    {.temperature = 1, .seed = 11, .num_logprobs = 0},
+                                    {.temperature = 0.8f, .top_k = 50, .top_p = 0.95f, .seed = 12},
+                                    {.temperature = 0.7f,
+                                     .top_p = 0.9f,
+                                     .min_p = 0.02f,
+                                     .repetition_penalty = 1.2f,
+                                     .presence_penalty = 0.2f,
+                                     .frequency_penalty = 0.6f,
+                                     .seed = 13,
+                                     .num_logprobs = 2},
+                                    {.temperature = 1.2f, .min_p = 0.05f, .seed = 14}};
+    for (const SamplingParams& sampling : kinds) {
+      for (int length : {1, 19, 75}) {
+        Generation& generation = generations.emplace_back();
+        generation.sampling = sampling;
+        for (int i = 0; i < length; ++i) generation.prompt.push_back(random() % 512);
+      }
+    }
+    return generations;
+  }
+
+  // TP 1, no drafts, one generation at a time, whole prompts.
+  const std::vector<Output>& Reference() {
+    static const std::vector<Output>* reference = [this] {
+      return new std::vector<Output>(RunAlone(*Make(Config(), nullptr), Generations()));
+    }();
+    return *reference;
+  }
+
+  void ExpectEqualsReference(const std::vector<Output>& outputs, const std::string& what) {
+    const std::vector<Output>& reference = Reference();
+    ASSERT_EQ(outputs.size(), reference.size());
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      ExpectSame(outputs[i], reference[i], absl::StrCat(what, " generation ", i));
+    }
+  }
+
+  static std::string* dir_;
+  RealClock clock_;
+  CountingObserver observer_;
+};
+
+std::string* EqualityTest::dir_ = nullptr;
+
+TEST_F(EqualityTest, OutputsDifferFromEachOther) {
+  std::set<std::vector<TokenId>> distinct;
+  for (const Output& output : Reference()) {
+    EXPECT_EQ(output.token_ids.size(), size_t{kMaxTokens});
+    distinct.insert(output.token_ids);
+  }
+  EXPECT_EQ(distinct.size(), Reference().size()) << "or the equalities say little";
+}
+
+TEST_F(EqualityTest, TensorParallelDegreesAgree) {
+  Reference();
+  for (int ranks : {2, 3}) {
+    EngineConfig config = Config();
+    config.group.tensor_parallel_size = ranks;
+    config.group.num_threads = ranks;
+    config.fixed_draft_tokens = true;
+    config.max_draft_tokens = ranks;
+    ExpectEqualsReference(RunAlone(*Make(config, Draft("noisy", &clock_)), Generations()),
+                          absl::StrCat("ranks=", ranks));
+    EXPECT_GT(observer_.accepted_tokens, 0);
+  }
+}
+
+TEST_F(EqualityTest, ChunkedPrefillEqualsOneShot) {
+  Reference();
+  for (int chunk : {8, 13}) {
+    EngineConfig config = Config();
+    config.max_num_batched_tokens = chunk;
+    ExpectEqualsReference(RunAlone(*Make(config, nullptr), Generations()),
+                          absl::StrCat("chunk=", chunk));
+  }
+}
+
+class DraftEqualityTest : public EqualityTest, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(DraftEqualityTest, AnyKEqualsNone) {
+  Reference();
+  int64_t draft_tokens = 0, accepted_tokens = 0;
+  std::map<int, std::map<int, int64_t>> accepted_of;
+  for (int k = 1; k <= 8; ++k) {
+    EngineConfig config = Config();
+    config.fixed_draft_tokens = true;
+    config.max_draft_tokens = k;
+    ExpectEqualsReference(RunAlone(*Make(config, Draft(GetParam(), &clock_)), Generations()),
+                          absl::StrCat(GetParam(), " k=", k));
+    draft_tokens += observer_.draft_tokens;
+    accepted_tokens += observer_.accepted_tokens;
+    accepted_of[k] = observer_.accepted_of[k];
+  }
+  const double acceptance = static_cast<double>(accepted_tokens) / draft_tokens;
+  RecordProperty("acceptance", absl::StrCat(acceptance));
+  std::printf("draft %s: acceptance %.3f of %ld\n", GetParam(), acceptance,
+              static_cast<long>(draft_tokens));
+  EXPECT_GT(draft_tokens, 100);
+  const std::string name = GetParam();
+  if (name == "target") {
+    EXPECT_EQ(accepted_tokens, draft_tokens) << "the same noise and processors on the same path";
+  }
+  if (name == "noisy") {
+    EXPECT_GT(acceptance, 0.4);
+    EXPECT_LT(acceptance, 0.8);
+    for (int k : {1, 2, 3, 4}) {
+      for (int accepted = 0; accepted <= k; ++accepted) {
+        EXPECT_GT(accepted_of[k][accepted], 0) << accepted << " of " << k;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Drafts, DraftEqualityTest,
+                         ::testing::Values("ngram", "cut", "target", "noisy", "reduced"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_F(EqualityTest, AdaptiveKEqualsNone) {
+  Reference();
+  ExpectEqualsReference(RunAlone(*Make(Config(), Draft("noisy", &clock_)), Generations()),
+                        "adaptive");
+}
+
+// Eight rows of different lengths, kinds and K, that join and leave at random.
+TEST_F(EqualityTest, AloneEqualsAmongOthers) {
+  const std::vector<Output>& reference = Reference();
+  const std::vector<Generation> generations = Generations();
+  EngineConfig config = Config();
+  config.fixed_draft_tokens = true;
+  config.max_draft_tokens = 5;
+  config.max_num_batched_tokens = 48;
+  auto engine = Make(config, Draft("noisy", &clock_));
+  std::mt19937 random(9);
+  struct Live {
+    size_t which;
+    std::shared_ptr<SinkLog> sink;
+  };
+  std::vector<Live> live;
+  std::vector<std::shared_ptr<SinkLog>> leavers;
+  for (int i = 0; i < 120; ++i) {
+    const size_t which = random() % generations.size();
+    const int drafts = random() % 3 == 0 ? 0 : 1 + random() % 5;
+    auto sink = Submit(*engine, absl::StrCat(i), generations[which], drafts);
+    if (random() % 4 == 0) {
+      leavers.push_back(sink);
+      if (i % 2 == 0) engine->Abort(absl::StrCat(i), absl::CancelledError("left"));
+    } else {
+      live.push_back({which, sink});
+    }
+    if (i % 8 == 7) live[random() % live.size()].sink->ended.WaitForNotification();
+  }
+  for (Live& one : live) {
+    ExpectSame(Await(*one.sink), reference[one.which], absl::StrCat("generation ", one.which));
+  }
+  engine->WaitIdle(absl::InfiniteDuration());
+  EXPECT_GT(observer_.mixed_steps, 10)
+      << "steps shared by prefill, speculating and plain sequences";
+  for (const auto& sink : leavers) EXPECT_TRUE(sink->ended.HasBeenNotified());
+}
+
+// A draft that dies, comes back, and now and then lies.
+class FlakyProposer final : public Proposer {
+ public:
+  explicit FlakyProposer(std::unique_ptr<Proposer> draft) : draft_(std::move(draft)) {}
+  void Begin(SequenceId id, absl::Span<const TokenId> prompt, int prompt_tokens,
+             const SamplingParams& sampling) override {
+    draft_->Begin(id, prompt, prompt_tokens, sampling);
+  }
+  std::vector<std::vector<TokenId>> Propose(absl::Span<const ProposalRow> rows,
+                                            absl::Duration budget) override {
+    if (random_() % 4 == 0) return {};
+    auto drafts = draft_->Propose(rows, budget);
+    for (auto& list : drafts) {
+      if (random_() % 3 != 0 || list.empty()) continue;
+      list[random_() % list.size()] = static_cast<TokenId>(random_() % 600) - 40;
+    }
+    if (random_() % 5 == 0) {
+      for (const ProposalRow& row : rows) draft_->Release(row.id);  // it has lost its memory
+    }
+    return drafts;
+  }
+  void Release(SequenceId id) override { draft_->Release(id); }
+  ProposalOutcome last_outcome() const override { return draft_->last_outcome(); }
+  std::string_view disabled_reason() const override { return random_() % 10 == 0 ? "gone" : ""; }
+
+ private:
+  std::unique_ptr<Proposer> draft_;
+  mutable std::mt19937 random_{4};
+};
+
+TEST_F(EqualityTest, ADraftThatDiesAndLiesChangesNothing) {
+  Reference();
+  EngineConfig config = Config();
+  config.fixed_draft_tokens = true;
+  config.max_draft_tokens = 4;
+  auto engine = Make(config, std::make_unique<FlakyProposer>(Draft("noisy", &clock_)));
+  ExpectEqualsReference(RunAlone(*engine, Generations()), "flaky");
+  EXPECT_GT(observer_.malformed, 10);
+  EXPECT_GT(observer_.accepted_tokens, 10);
+}
+
+}  // namespace
+}  // namespace krait
