@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "absl/synchronization/mutex.h"
 #include "worker/speculative/sampling_proto.h"
 
 namespace krait {
@@ -12,7 +11,7 @@ namespace {
 
 constexpr absl::Duration kBackgroundTimeout = absl::Seconds(5);  // of Commit and Release
 
-constexpr size_t kMaxAnswers = 1024;
+constexpr size_t kMaxCalls = 256;  // under way at a time
 
 std::chrono::system_clock::time_point FromNow(absl::Duration duration) {
   return std::chrono::system_clock::now() + absl::ToChronoMicroseconds(duration);
@@ -25,35 +24,19 @@ absl::Duration DraftShare(absl::Duration budget) {
 
 }  // namespace
 
-// Owned by the engine thread while it waits and by gRPC until the call is over, which may be later.
-struct RemoteProposer::ProposeCall {
-  grpc::ClientContext context;
-  internal::v1::ProposeRequest request;
-  internal::v1::ProposeResponse response;
-  absl::Mutex mutex;
-  bool done ABSL_GUARDED_BY(mutex) = false;
-  grpc::Status status ABSL_GUARDED_BY(mutex);
-
-  void Finish(grpc::Status result) {
-    absl::MutexLock lock(&mutex);
-    status = std::move(result);
-    done = true;
-  }
-  bool Wait(absl::Duration timeout) {
-    absl::MutexLock lock(&mutex);
-    return mutex.AwaitWithTimeout(absl::Condition(&done), timeout);
-  }
-  grpc::Status Status() {
-    absl::MutexLock lock(&mutex);
-    return status;
-  }
+struct RemoteProposer::CommitCall final : PendingCalls::Call {
+  internal::v1::CommitRequest request;
+  internal::v1::CommitResponse response;
 };
 
-// Answers to Commit, from gRPC's threads to the engine thread. One that is dropped costs only that
-// the prompt is sent once more.
-struct RemoteProposer::Inbox {
-  absl::Mutex mutex;
-  std::vector<internal::v1::CommitResponse> answers ABSL_GUARDED_BY(mutex);
+struct RemoteProposer::ProposeCall final : PendingCalls::Call {
+  internal::v1::ProposeRequest request;
+  internal::v1::ProposeResponse response;
+};
+
+struct RemoteProposer::ReleaseCall final : PendingCalls::Call {
+  internal::v1::ReleaseRequest request;
+  internal::v1::ReleaseResponse response;
 };
 
 RemoteProposer::RemoteProposer(const DraftLinkOptions& link, std::string target_instance_id,
@@ -61,7 +44,6 @@ RemoteProposer::RemoteProposer(const DraftLinkOptions& link, std::string target_
     : vocab_size_(link.vocab_size),
       target_instance_id_(std::move(target_instance_id)),
       clock_(clock),
-      inbox_(std::make_shared<Inbox>()),
       link_(link) {}
 
 RemoteProposer::~RemoteProposer() = default;
@@ -82,15 +64,13 @@ void RemoteProposer::AdoptPeer(const DraftPeer& peer) {
   }
 }
 
-void RemoteProposer::TakeAcknowledgements() {
-  std::vector<internal::v1::CommitResponse> answers;
-  {
-    absl::MutexLock lock(&inbox_->mutex);
-    answers.swap(inbox_->answers);
-  }
-  for (const auto& answer : answers) {
-    if (answer.instance_id() != instance_id_) continue;
-    for (const auto& known : answer.known()) {
+// Forgets calls that are over, and notes what Begin's say the draft knows.
+void RemoteProposer::ReapCalls() {
+  for (const auto& call : calls_.TakeFinished()) {
+    const auto* commit = dynamic_cast<const CommitCall*>(call.get());
+    if (commit == nullptr || !commit->status.ok()) continue;  // the next proposal tells it again
+    if (commit->response.instance_id() != instance_id_) continue;
+    for (const auto& known : commit->response.known()) {
       const auto found = sequences_.find(known.sequence_id());
       if (found == sequences_.end() || found->second.answered) continue;
       found->second.known = known.known_tokens();
@@ -116,44 +96,30 @@ void RemoteProposer::Begin(SequenceId id, absl::Span<const TokenId> prompt, int 
                            const SamplingParams& sampling) {
   Sequence& sequence = sequences_[id];
   sequence = {.sampling = sampling, .prompt_tokens = prompt_tokens};
+  ReapCalls();
   const auto peer = link_.peer();
   if (peer == nullptr || static_cast<int>(prompt.size()) > peer->max_context_tokens) return;
-  struct Call {
-    std::shared_ptr<internal::v1::DraftService::Stub> stub;
-    grpc::ClientContext context;
-    internal::v1::CommitRequest request;
-    internal::v1::CommitResponse response;
-  };
-  auto call = std::make_shared<Call>();
-  call->stub = link_.stub();
-  call->context.set_deadline(FromNow(kBackgroundTimeout));
-  call->request.set_target_instance_id(target_instance_id_);
-  FillUpdate(id, prompt, sequence, *call->request.add_updates());
-  call->stub->async()->Commit(&call->context, &call->request, &call->response,
-                              [call, inbox = inbox_](const grpc::Status& status) {
-                                if (!status.ok()) return;  // the next proposal tells it again
-                                absl::MutexLock lock(&inbox->mutex);
-                                if (inbox->answers.size() >= kMaxAnswers) return;
-                                inbox->answers.push_back(std::move(call->response));
-                              });
+  if (calls_.size() >= kMaxCalls) return;  // the first proposal will tell it
+  auto owned = std::make_unique<CommitCall>();
+  CommitCall& call = *owned;
+  call.context.set_deadline(FromNow(kBackgroundTimeout));
+  call.request.set_target_instance_id(target_instance_id_);
+  FillUpdate(id, prompt, sequence, *call.request.add_updates());
+  link_.stub()->async()->Commit(&call.context, &call.request, &call.response,
+                                calls_.Add(std::move(owned)));
 }
 
 void RemoteProposer::Release(SequenceId id) {
-  if (sequences_.erase(id) == 0 || link_.peer() == nullptr) return;
-  struct Call {
-    std::shared_ptr<internal::v1::DraftService::Stub> stub;
-    grpc::ClientContext context;
-    internal::v1::ReleaseRequest request;
-    internal::v1::ReleaseResponse response;
-  };
-  auto call = std::make_shared<Call>();
-  call->stub = link_.stub();
-  call->context.set_deadline(FromNow(kBackgroundTimeout));
-  call->request.set_target_instance_id(target_instance_id_);
-  call->request.add_sequence_ids(id);
-  // If it is lost, the draft forgets the sequence when it needs the room.
-  call->stub->async()->Release(&call->context, &call->request, &call->response,
-                               [call](const grpc::Status&) {});
+  ReapCalls();
+  // A release that is lost costs nothing: the draft forgets the sequence when it needs the room.
+  if (sequences_.erase(id) == 0 || link_.peer() == nullptr || calls_.size() >= kMaxCalls) return;
+  auto owned = std::make_unique<ReleaseCall>();
+  ReleaseCall& call = *owned;
+  call.context.set_deadline(FromNow(kBackgroundTimeout));
+  call.request.set_target_instance_id(target_instance_id_);
+  call.request.add_sequence_ids(id);
+  link_.stub()->async()->Release(&call.context, &call.request, &call.response,
+                                 calls_.Add(std::move(owned)));
 }
 
 std::vector<size_t> RemoteProposer::FillRequest(absl::Span<const ProposalRow> rows,
@@ -191,22 +157,22 @@ std::vector<std::vector<TokenId>> RemoteProposer::Propose(absl::Span<const Propo
     return drafts;
   }
   AdoptPeer(*peer);
-  TakeAcknowledgements();
-  auto call = std::make_shared<ProposeCall>();
+  ReapCalls();
+  auto owned = std::make_unique<ProposeCall>();
+  ProposeCall* const call = owned.get();
   const std::vector<size_t> sent = FillRequest(rows, *peer, budget, call->request);
   if (sent.empty()) return drafts;
   const int num_sent = static_cast<int>(sent.size());
   call->context.set_deadline(FromNow(budget));
-  link_.stub()->async()->Propose(
-      &call->context, &call->request, &call->response,
-      [call, stub = link_.stub()](grpc::Status status) { call->Finish(std::move(status)); });
-  if (!call->Wait(start + budget - clock_->Now())) {
+  link_.stub()->async()->Propose(&call->context, &call->request, &call->response,
+                                 calls_.Add(std::move(owned)));
+  if (!calls_.Wait(*call, start + budget - clock_->Now())) {
     call->context.TryCancel();
     HandleFailure(grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, "late"), num_sent);
     return drafts;
   }
-  if (const grpc::Status status = call->Status(); !status.ok()) {
-    HandleFailure(status, num_sent);
+  if (!call->status.ok()) {
+    HandleFailure(call->status, num_sent);
     return drafts;
   }
   breaker_.Record(/*late=*/false, start);

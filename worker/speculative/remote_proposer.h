@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "worker/speculative/draft_link.h"
 #include "worker/speculative/late_breaker.h"
+#include "worker/speculative/pending_calls.h"
 #include "worker/speculative/proposer.h"
 
 namespace krait {
@@ -46,11 +47,12 @@ class RemoteProposer final : public Proposer {
     int known = 0;          // tokens the draft has
     bool answered = false;  // `known` is from a proposal: an older acknowledgement does not count
   };
+  struct CommitCall;
   struct ProposeCall;
-  struct Inbox;
+  struct ReleaseCall;
 
   void AdoptPeer(const DraftPeer& peer);
-  void TakeAcknowledgements();
+  void ReapCalls();
   void FillUpdate(SequenceId id, absl::Span<const TokenId> tokens, const Sequence& sequence,
                   internal::v1::SequenceUpdate& update) const;
   std::vector<size_t> FillRequest(absl::Span<const ProposalRow> rows, const DraftPeer& peer,
@@ -62,8 +64,8 @@ class RemoteProposer final : public Proposer {
   const int vocab_size_;
   const std::string target_instance_id_;
   const Clock* const clock_;
-  const std::shared_ptr<Inbox> inbox_;  // shared with calls under way
   DraftLink link_;
+  PendingCalls calls_;  // of the link: destroyed before it
   LateBreaker breaker_;
   std::string instance_id_;  // of the peer that `known` is about
   uint64_t round_ = 0;
