@@ -15,6 +15,17 @@ namespace {
 
 using testing::HasSubstr;
 
+// Runs `request` and sends `process` SIGTERM with the first chunk; a second one would ask it to
+// exit at once.
+GenerateOutcome GenerateAndSignal(Cluster& cluster, Process& process,
+                                  const v1::GenerateRequest& request) {
+  bool sent = false;
+  return cluster.Generate(request, [&](const v1::GenerateResponse&, grpc::ClientContext&) {
+    if (!sent) process.Signal(SIGTERM);
+    sent = true;
+  });
+}
+
 TEST(FailoverTest, WorkerDeathAfterTheFirstTokenIsUnavailableAndAPrefix) {
   Cluster cluster(TargetModel());
   cluster.AddTarget("target");
@@ -55,10 +66,8 @@ TEST(FailoverTest, SigtermToTheCoordinatorFinishesWhatRuns) {
   Cluster cluster(TargetModel());
   cluster.AddTarget("target");
   cluster.Start();
-  const GenerateOutcome outcome = cluster.Generate(
-      GreedyRequest("drain", 400), [&](const v1::GenerateResponse&, grpc::ClientContext&) {
-        cluster.coordinator().Signal(SIGTERM);
-      });
+  const GenerateOutcome outcome =
+      GenerateAndSignal(cluster, cluster.coordinator(), GreedyRequest("drain", 400));
   EXPECT_TRUE(outcome.status.ok()) << outcome.status.error_message();
   EXPECT_EQ(outcome.token_ids.size(), 400u);
   EXPECT_EQ(cluster.coordinator().Wait(absl::Seconds(20)), 0);
@@ -68,10 +77,8 @@ TEST(FailoverTest, SigtermToAWorkerFinishesWhatRuns) {
   Cluster cluster(TargetModel());
   cluster.AddTarget("target");
   cluster.Start();
-  const GenerateOutcome outcome = cluster.Generate(
-      GreedyRequest("drain", 400), [&](const v1::GenerateResponse&, grpc::ClientContext&) {
-        cluster.process("target").Signal(SIGTERM);
-      });
+  const GenerateOutcome outcome =
+      GenerateAndSignal(cluster, cluster.process("target"), GreedyRequest("drain", 400));
   EXPECT_TRUE(outcome.status.ok()) << outcome.status.error_message();
   EXPECT_EQ(outcome.token_ids.size(), 400u);
   EXPECT_EQ(cluster.process("target").Wait(absl::Seconds(20)), 0);

@@ -59,8 +59,12 @@ TEST_P(RemoteDraftTest, ChangesNoToken) {
     EXPECT_GT(speculative.usage.speculation().rounds(), 0);
   }
   EXPECT_GT(proposed, 0);
-  if (GetParam() == "self") EXPECT_GT(accepted, proposed * 9 / 10);
-  if (GetParam() == "noisy") EXPECT_GT(accepted, 0);
+  if (GetParam() == "self") {
+    EXPECT_GT(accepted, proposed * 9 / 10);
+  }
+  if (GetParam() == "noisy") {
+    EXPECT_GT(accepted, 0);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Drafts, RemoteDraftTest, testing::Values("self", "noisy", "cut"),
