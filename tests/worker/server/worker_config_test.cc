@@ -1,0 +1,90 @@
+#include "worker/worker_config.h"
+
+#include <gtest/gtest.h>
+
+#include "common/config_command_line.h"
+#include "common/field_error.h"
+
+namespace krait {
+namespace {
+
+absl::StatusOr<WorkerOptions> Make(std::vector<std::string> arguments) {
+  WorkerConfig config;
+  arguments.push_back("--model_path=/models/Tiny-1B.gguf");
+  EXPECT_TRUE(ParseConfigCommandLine(arguments, config).ok());
+  return MakeWorkerOptions(config, /*num_cores=*/4);
+}
+
+TEST(WorkerConfig, DefaultsAreThoseOfTheSchema) {
+  const auto options = Make({});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->model_name, "Tiny-1B");
+  EXPECT_EQ(options->grpc.listen, "127.0.0.1:0");
+  EXPECT_EQ(options->grpc.max_request_kib, 4096);
+  EXPECT_EQ(options->threads, 4);
+  EXPECT_EQ(options->tensor_parallel_size, 1);
+  EXPECT_EQ(options->weight_dtype, DType::kBF16);
+  EXPECT_EQ(options->page_size, 16);
+  EXPECT_EQ(options->kv_cache_mib, 1024);
+  EXPECT_EQ(options->max_draft_tokens, 4);
+  EXPECT_EQ(options->step_deadline, absl::Seconds(60));
+  EXPECT_EQ(options->proposal_deadline, absl::ZeroDuration());
+  EXPECT_EQ(options->draft_source, DraftSource::kNone);
+}
+
+TEST(WorkerConfig, ErrorsNameFieldValueAndLimit) {
+  const struct {
+    std::vector<std::string> arguments;
+    const char* field;
+  } cases[] = {
+      {{"--page_size=24"}, "page_size"},
+      {{"--page_size=512"}, "page_size"},
+      {{"--threads=1", "--tensor_parallel_size=2"}, "threads"},
+      {{"--max_running=300"}, "max_num_batched_tokens"},
+      {{"--max_draft_tokens=16"}, "max_draft_tokens"},
+      {{"--step_deadline_ms=1"}, "step_deadline_ms"},
+      {{"--proposal_deadline_ms=nan"}, "proposal_deadline_ms"},
+      {{"--draft_address=a"}, "draft_address"},
+      {{"--draft_address=a:1", "--ngram=true"}, "draft_address"},
+      {{"--role=DRAFT", "--ngram=true"}, "role"},
+      {{"--coordinators=a:1,b"}, "coordinators"},
+      {{"--listen=here"}, "listen"},
+      {{"--name=a b"}, "name"},
+      {{"--limits.max_request_kib=0"}, "limits.max_request_kib"},
+  };
+  for (const auto& bad : cases) {
+    const auto options = Make(bad.arguments);
+    EXPECT_EQ(options.status().code(), absl::StatusCode::kInvalidArgument) << bad.field;
+    EXPECT_EQ(ErrorField(options.status()), bad.field) << options.status();
+  }
+  EXPECT_EQ(Make({"--page_size=24"}).status().message(),
+            "page_size: must be a power of two, got 24");
+}
+
+TEST(WorkerConfig, AModelPathIsNeeded) {
+  EXPECT_EQ(ErrorField(MakeWorkerOptions(WorkerConfig(), 4).status()), "model_path");
+}
+
+TEST(WorkerConfig, EachDraftSourceIsRecognized) {
+  EXPECT_EQ(Make({"--draft_address=a:1"})->draft_source, DraftSource::kRemote);
+  EXPECT_EQ(Make({"--draft-model-path", "/d"})->draft_source, DraftSource::kModel);
+  EXPECT_EQ(Make({"--ngram=true"})->draft_source, DraftSource::kNgram);
+}
+
+TEST(WorkerConfig, AFolderNamesItsModel) {
+  WorkerConfig config;
+  config.set_model_path("/models/Tiny-1B/");
+  EXPECT_EQ(MakeWorkerOptions(config, 1)->model_name, "Tiny-1B");
+}
+
+TEST(ConfigCommandLine, FlagsOverrideFilesAndErrorsNameTheFlag) {
+  WorkerConfig config;
+  EXPECT_TRUE(ParseConfigCommandLine({"--help"}, config)->help);
+  EXPECT_TRUE(ParseConfigCommandLine({"--version"}, config)->version);
+  EXPECT_FALSE(ParseConfigCommandLine({"stray"}, config).ok());
+  EXPECT_FALSE(ParseConfigCommandLine({"--page_size"}, config).ok());
+  EXPECT_EQ(ErrorField(ParseConfigCommandLine({"--page-sice=3"}, config).status()), "page_sice");
+}
+
+}  // namespace
+}  // namespace krait
