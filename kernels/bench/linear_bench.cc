@@ -3,6 +3,7 @@
 // cache, so nothing is reused from the iteration before.
 
 #include <algorithm>
+#include <chrono>
 
 #include "absl/status/status.h"
 #include "kernels/bench/bench_util.h"

@@ -28,19 +28,30 @@ namespace HWY_NAMESPACE {
 
 static_assert(kAttentionSplit % kLanes == 0);
 
-// s[j] for the split's keys; returns their maximum. Scores past the last key are -infinity.
-float Scores(const AttentionTile& tile, const float* q, int64_t first_key, int num_keys,
-             float* scores) {
-  float max = -std::numeric_limits<float>::infinity();
-  for (int j = 0; j < num_keys; ++j) {
-    const float* k = tile.Key(first_key + j);
-    F32 sum = SetF32(0.0f);
-    for (int64_t d = 0; d < tile.head_dim; d += kLanes) sum = Fma(Load(q + d), Load(k + d), sum);
-    scores[j] = tile.scale * SumLanes(sum);
-    max = std::max(max, scores[j]);
+// s[j] of eight keys at a time, to hide the latency of their chains; returns the maximum. Scores
+// past the last key are -infinity.
+float Scores(const AttentionTile& tile, const SplitRows& rows, const float* q, float* scores) {
+  F32 max = SetF32(-std::numeric_limits<float>::infinity());
+  for (int j = 0; j < rows.num_keys; j += kLanes) {
+    const float* const* k = rows.k + j;
+    F32 sums[kLanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes; ++i) sums[i] = SetF32(0.0f);
+    for (int64_t d = 0; d < tile.head_dim; d += kLanes) {
+      const F32 query = Load(q + d);
+#pragma GCC unroll 8
+      for (int i = 0; i < kLanes; ++i) sums[i] = Fma(query, Load(k[i] + d), sums[i]);
+    }
+    const F32 s = Mul(SumLanesOfEach(sums), SetF32(tile.scale));
+    Store(s, scores + j);
+    max = Larger(max, s);  // keys past the last repeat it
   }
-  for (int j = num_keys; j % kLanes != 0; ++j) scores[j] = -std::numeric_limits<float>::infinity();
-  return max;
+  for (int j = rows.num_keys; j % kLanes != 0; ++j) {
+    scores[j] = -std::numeric_limits<float>::infinity();
+  }
+  float lanes[kLanes];
+  Store(max, lanes);
+  return *std::max_element(lanes, lanes + kLanes);
 }
 
 // Scores to e^(s - max), in place; returns their sum.
@@ -56,13 +67,12 @@ float Exponentials(int num_keys, float max, float* scores) {
 
 // o[d] = sum of p[j] v[j][d], for kVectors vectors of d from `d` on.
 template <int kVectors>
-HWY_INLINE void WeightedValues(const AttentionTile& tile, const float* p, int64_t first_key,
-                               int num_keys, int64_t d, float* o) {
+HWY_INLINE void WeightedValues(const SplitRows& rows, const float* p, int64_t d, float* o) {
   F32 sums[kVectors];
 #pragma GCC unroll 8
   for (int i = 0; i < kVectors; ++i) sums[i] = SetF32(0.0f);
-  for (int j = 0; j < num_keys; ++j) {
-    const float* v = tile.Value(first_key + j) + d;
+  for (int j = 0; j < rows.num_keys; ++j) {
+    const float* v = rows.v[j] + d;
     const F32 weight = SetF32(p[j]);
 #pragma GCC unroll 8
     for (int i = 0; i < kVectors; ++i) sums[i] = Fma(weight, Load(v + i * kLanes), sums[i]);
@@ -72,18 +82,16 @@ HWY_INLINE void WeightedValues(const AttentionTile& tile, const float* p, int64_
 }
 
 // One split of one query head: o [head_dim], and its maximum and sum in state.
-void AttendSplit(const AttentionTile& tile, const float* q, int64_t first_key, int num_keys,
+void AttendSplit(const AttentionTile& tile, const SplitRows& rows, const float* q,
                  SplitState* state, float* o) {
   alignas(64) float scores[kAttentionSplit];
-  state->max = Scores(tile, q, first_key, num_keys, scores);
-  state->sum = Exponentials(num_keys, state->max, scores);
+  state->max = Scores(tile, rows, q, scores);
+  state->sum = Exponentials(rows.num_keys, state->max, scores);
   int64_t d = 0;
   for (; d + 8 * kLanes <= tile.head_dim; d += 8 * kLanes) {
-    WeightedValues<8>(tile, scores, first_key, num_keys, d, o);
+    WeightedValues<8>(rows, scores, d, o);
   }
-  for (; d < tile.head_dim; d += kLanes) {
-    WeightedValues<1>(tile, scores, first_key, num_keys, d, o);
-  }
+  for (; d < tile.head_dim; d += kLanes) WeightedValues<1>(rows, scores, d, o);
 }
 
 // Takes one more split into what earlier ones came to.
@@ -110,21 +118,31 @@ void DivideBySum(int64_t head_dim, const SplitState& total, float* out) {
   }
 }
 
-// One query head of one token at `position`.
-void AttendHead(const AttentionTile& tile, const float* q, int64_t position, float* out) {
-  SplitState total;
+// Query heads [0, num_heads) of one token at `position`, all over the tile's KV head; q and out
+// [num_heads, head_dim].
+void AttendHeads(const AttentionTile& tile, const float* q, int64_t num_heads, int64_t position,
+                 float* out) {
+  SplitState totals[kMaxGroup];
+  SplitRows rows;
   alignas(64) float o[kMaxHeadDim];
   for (int64_t first = 0; first <= position; first += kAttentionSplit) {
-    const int num_keys = static_cast<int>(std::min<int64_t>(kAttentionSplit, position + 1 - first));
-    if (first == 0) {
-      AttendSplit(tile, q, first, num_keys, &total, out);
-      continue;
+    const int64_t count = std::min<int64_t>(kAttentionSplit, position + 1 - first);
+    rows.Locate(tile, first, static_cast<int>(count));
+    for (int64_t head = 0; head < num_heads; ++head) {
+      const float* head_q = q + head * tile.head_dim;
+      float* head_out = out + head * tile.head_dim;
+      if (first == 0) {
+        AttendSplit(tile, rows, head_q, &totals[head], head_out);
+        continue;
+      }
+      SplitState split;
+      AttendSplit(tile, rows, head_q, &split, o);
+      CombineSplit(tile.head_dim, split, o, &totals[head], head_out);
     }
-    SplitState split;
-    AttendSplit(tile, q, first, num_keys, &split, o);
-    CombineSplit(tile.head_dim, split, o, &total, out);
   }
-  DivideBySum(tile.head_dim, total, out);
+  for (int64_t head = 0; head < num_heads; ++head) {
+    DivideBySum(tile.head_dim, totals[head], out + head * tile.head_dim);
+  }
 }
 
 }  // namespace HWY_NAMESPACE
@@ -161,6 +179,7 @@ void CheckShapes(const PagedAttentionParams& params) {
   CHECK_EQ(params.k_cache.dim(3), head_dim);
   CHECK(head_dim % 8 == 0 && head_dim <= kMaxHeadDim) << head_dim;
   CHECK_EQ(heads % params.k_cache.dim(1), 0);
+  CHECK_LE(heads / params.k_cache.dim(1), kMaxGroup);
   CHECK_EQ(params.out.dim(1), heads * head_dim);
   CHECK_EQ(params.query_start[params.num_sequences], params.q.dim(0));
 }
@@ -171,7 +190,7 @@ void RunPagedAttention(const CpuContext& context, const PagedAttentionParams& pa
   CheckShapes(params);
   const int64_t kv_heads = params.k_cache.dim(1), head_dim = params.q.dim(2);
   const int64_t group = params.q.dim(1) / kv_heads;
-  const auto attend = KRAIT_PICK(context.target, AttendHead);
+  const auto attend = KRAIT_PICK(context.target, AttendHeads);
   // Heads that share keys run together, unless that leaves threads without work: three KV heads of
   // one token would keep two threads busy for two heads' time.
   const int64_t num_tokens = params.q.dim(0);
@@ -182,10 +201,8 @@ void RunPagedAttention(const CpuContext& context, const PagedAttentionParams& pa
     const int64_t token = task / tasks_per_token;
     const int64_t first_head = task % tasks_per_token * heads_per_task;
     const AttentionTile tile = MakeTile(params, SequenceOf(params, token), first_head / group);
-    for (int64_t head = first_head; head < first_head + heads_per_task; ++head) {
-      attend(tile, params.q.row<float>(token) + head * head_dim, params.positions[token],
-             params.out.row<float>(token) + head * head_dim);
-    }
+    attend(tile, params.q.row<float>(token) + first_head * head_dim, heads_per_task,
+           params.positions[token], params.out.row<float>(token) + first_head * head_dim);
   });
 }
 

@@ -122,6 +122,11 @@ inline float SumLanes(F32 a) {
   const float* x = a.lane;
   return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
 }
+// Lane i: SumLanes(a[i]).
+inline F32 SumLanesOfEach(const F32 (&a)[kLanes]) {
+  return MakeLanes<float>([&](int i) { return SumLanes(a[i]); });
+}
+inline F32 Larger(F32 a, F32 b) { return Select(Greater(b, a), b, a); }
 
 #else  // registers
 
@@ -184,6 +189,24 @@ HWY_INLINE float SumLanes(F32 a) {
   const auto pair = hn::Add(quad, hn::Shuffle1032(quad));
   return hn::GetLane(hn::Add(pair, hn::Shuffle2301(pair)));
 }
+// The tree's first two levels for vectors a and b in the low half and c and d in the high half: two
+// numbers each.
+HWY_INLINE F32 PairSums(F32 a, F32 b, F32 c, F32 d) {
+  const hn::Repartition<uint64_t, TagF> pairs;
+  const auto quads = [](F32 low, F32 high) HWY_ATTR {
+    return hn::Add(hn::ConcatLowerLower(TagF(), high, low),
+                   hn::ConcatUpperUpper(TagF(), high, low));
+  };
+  const auto ac = hn::BitCast(pairs, quads(a, c)), bd = hn::BitCast(pairs, quads(b, d));
+  return hn::Add(hn::BitCast(TagF(), hn::InterleaveLower(pairs, ac, bd)),
+                 hn::BitCast(TagF(), hn::InterleaveUpper(pairs, ac, bd)));
+}
+HWY_INLINE F32 SumLanesOfEach(const F32 (&a)[kLanes]) {
+  const F32 low = PairSums(a[0], a[1], a[2], a[3]), high = PairSums(a[4], a[5], a[6], a[7]);
+  return hn::ConcatEven(TagF(), hn::Add(high, hn::Shuffle2301(high)),
+                        hn::Add(low, hn::Shuffle2301(low)));
+}
+HWY_INLINE F32 Larger(F32 a, F32 b) { return Select(Greater(b, a), b, a); }
 
 #endif
 
