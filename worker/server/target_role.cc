@@ -2,7 +2,8 @@
 
 #include <unistd.h>
 
-#include "common/build_info.h"
+#include "absl/strings/str_cat.h"
+#include "common/field_error.h"
 #include "common/status_macros.h"
 #include "common/vocabulary.h"
 #include "worker/server/kv_pages.h"
@@ -94,6 +95,11 @@ absl::Status TargetRole::Load(const std::function<void(double)>& on_progress) {
   tokenizer_digest_ = vocabulary.Digest();
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options_.model_path));
   ASSIGN_OR_RETURN(const ModelConfig model, ModelConfig::Load(checkpoint));
+  if (options_.tensor_parallel_size > model.num_kv_heads) {
+    return FieldError("tensor_parallel_size",
+                      absl::StrCat("must be at most ", model.num_kv_heads,
+                                   ", the model's KV heads, got ", options_.tensor_parallel_size));
+  }
   ASSIGN_OR_RETURN(const int num_pages, NumKvPages(options_, model));
   ASSIGN_OR_RETURN(std::unique_ptr<Proposer> proposer, MakeProposer(model.vocab_size));
   EngineConfig config = MakeEngineConfig(options_, vocabulary, num_pages);
