@@ -13,9 +13,10 @@
 #include "absl/time/clock.h"
 #include "common/build_info.h"
 #include "common/clock.h"
+#include "common/config_command_line.h"
 #include "common/logging.h"
-#include "coordinator/server/command_line.h"
 #include "coordinator/server/coordinator.h"
+#include "krait/config.pb.h"
 
 namespace krait {
 namespace {
@@ -23,6 +24,17 @@ namespace {
 int Fail(int code, const absl::Status& status) {
   std::fprintf(stderr, "krait-coordinator: %s\n", std::string(status.message()).c_str());
   return code;
+}
+
+std::string Help() {
+  return absl::StrCat(
+      "usage: krait-coordinator [--config FILE] [--field=value ...]\n"
+      "Takes requests, tokenizes, admits, and places them on workers. FILE is JSON;\n"
+      "proto/krait/config.proto says what each field means and its default.\n"
+      "  --help\n  --version\n",
+      ConfigFieldsHelp(CoordinatorConfig()),
+      "exit codes: 0 drained; 64 usage or configuration; 65 bad model data;\n"
+      "            69 something needed cannot be had; 70 internal error\n");
 }
 
 // Before any thread starts: all inherit the mask, and only WaitForSignal sees these.
@@ -89,14 +101,14 @@ int Serve(CoordinatorOptions options, const sigset_t& signals) {
 
 int Main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
-  const auto line = ParseCoordinatorCommandLine(arguments);
-  if (!line.ok()) return Fail(kExitUsage, line.status());
-  if (line->help || line->version) {
-    std::printf("%s\n",
-                line->help ? CoordinatorHelp().c_str() : VersionLine("krait-coordinator").c_str());
+  CoordinatorConfig config;
+  const auto request = ParseConfigCommandLine(arguments, config);
+  if (!request.ok()) return Fail(kExitUsage, request.status());
+  if (request->help || request->version) {
+    std::printf("%s\n", request->help ? Help().c_str() : VersionLine("krait-coordinator").c_str());
     return 0;
   }
-  auto options = MakeCoordinatorOptions(line->config);
+  auto options = MakeCoordinatorOptions(config);
   if (!options.ok()) return Fail(kExitUsage, options.status());
   SetLogPrefix("role=coordinator");
   return Serve(*std::move(options), BlockSignals());
