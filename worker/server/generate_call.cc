@@ -15,6 +15,8 @@ std::shared_ptr<GenerateCall> GenerateCall::Create(EngineInterface* engine,
 void GenerateCall::SetAccepted() {
   absl::MutexLock lock(&mutex_);
   accepted_ = true;
+  // The engine may have been quicker: it can overfill the buffer before its caller gets here.
+  if (!abort_reason_.ok()) AbortLocked(std::move(abort_reason_));
 }
 
 void GenerateCall::OnTokens(TokenEvent event) {
@@ -65,7 +67,12 @@ void GenerateCall::OnDone() {
 // Under the lock, so that the id cannot end and be taken by another request in between: OnEnd
 // waits.
 void GenerateCall::AbortLocked(absl::Status reason) {
-  if (accepted_ && !ended_) engine_->Abort(request_id_, std::move(reason));
+  if (ended_) return;
+  if (accepted_) {
+    engine_->Abort(request_id_, std::move(reason));
+  } else {
+    abort_reason_ = std::move(reason);
+  }
 }
 
 void GenerateCall::Advance() {

@@ -55,7 +55,8 @@ class GenerateCall final : public grpc::ServerWriteReactor<internal::v1::TokenCh
   bool has_pending_ ABSL_GUARDED_BY(mutex_) = false;
   bool write_under_way_ ABSL_GUARDED_BY(mutex_) = false;
   bool accepted_ ABSL_GUARDED_BY(mutex_) = false;
-  bool broken_ ABSL_GUARDED_BY(mutex_) = false;  // nobody reads any more
+  absl::Status abort_reason_ ABSL_GUARDED_BY(mutex_);  // not OK: to abort once it is accepted
+  bool broken_ ABSL_GUARDED_BY(mutex_) = false;        // nobody reads any more
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status end_status_ ABSL_GUARDED_BY(mutex_);

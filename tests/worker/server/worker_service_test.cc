@@ -149,6 +149,23 @@ TEST_F(WorkerServiceTest, AClientThatDoesNotReadLosesItsStreamOnly) {
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
+// An engine that fills the buffer before Submit has returned to the call.
+TEST(GenerateCallTest, AnOverfullBufferBeforeAcceptanceAbortsAfterIt) {
+  ScriptedEngine engine;
+  auto call = GenerateCall::Create(&engine, "early");
+  GenerationRequest request;
+  request.request_id = "early";
+  ASSERT_TRUE(engine.Submit(std::move(request), call).ok());
+  // The first is being written, the second fills the buffer, the third is too much.
+  for (int i = 0; i < 3; ++i) {
+    engine.Emit("early", std::vector<TokenId>(GenerateCall::kMaxBufferedTokens, 1));
+  }
+  call->SetAccepted();
+  EXPECT_EQ(engine.WaitForAbort("early").code(), absl::StatusCode::kResourceExhausted);
+  engine.End("early", absl::ResourceExhaustedError("aborted"));
+  call->OnDone();
+}
+
 TEST_F(WorkerServiceTest, AnotherEpochIsAborted) {
   auto request = Request("a");
   request.set_epoch(6);
