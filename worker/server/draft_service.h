@@ -37,9 +37,6 @@ class DraftService final : public internal::v1::DraftService::CallbackService {
                                     internal::v1::ReleaseResponse* response) override;
 
  private:
-  absl::StatusOr<DraftUpdate> ParseUpdate(const internal::v1::SequenceUpdate& proto) const;
-  absl::StatusOr<DraftJob> ParseCommit(const internal::v1::CommitRequest& request) const;
-  absl::StatusOr<DraftJob> ParsePropose(const internal::v1::ProposeRequest& request) const;
   grpc::ServerUnaryReactor* Post(grpc::CallbackServerContext* context, absl::StatusOr<DraftJob> job,
                                  std::function<void(std::vector<DraftJob::Answer>)> fill);
 
