@@ -61,3 +61,27 @@ function(krait_test folder)
   set_tests_properties(${folder} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT}
     ENVIRONMENT "KRAIT_BIN_DIR=${PROJECT_BINARY_DIR}/bin;TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan.supp")
 endfunction()
+
+# krait_fuzz(gguf DEPS krait_common): tests/fuzz/gguf_fuzz.cc (tests/fuzz/fuzz_target.h). With
+# KRAIT_FUZZ, libFuzzer's <build>/fuzz/gguf_fuzz, part of the target `fuzzers`; without, the ctest
+# fuzz/gguf, which feeds the seeds and damaged copies of them.
+function(krait_fuzz name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  set(folder ${PROJECT_SOURCE_DIR}/tests/fuzz)
+  if(KRAIT_FUZZ)
+    add_executable(${name}_fuzz EXCLUDE_FROM_ALL ${folder}/${name}_fuzz.cc ${folder}/libfuzzer_main.cc)
+    target_link_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
+    set_target_properties(${name}_fuzz PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)
+    if(NOT TARGET fuzzers)
+      add_custom_target(fuzzers)
+    endif()
+    add_dependencies(fuzzers ${name}_fuzz)
+  else()
+    add_executable(${name}_fuzz ${folder}/${name}_fuzz.cc ${folder}/regression_main.cc)
+    set_target_properties(${name}_fuzz PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+    add_test(NAME fuzz/${name} COMMAND ${name}_fuzz WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(fuzz/${name} PROPERTIES LABELS unit TIMEOUT 300)
+  endif()
+  target_include_directories(${name}_fuzz PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name}_fuzz PRIVATE ${ARG_DEPS} krait_common)
+endfunction()

@@ -11,11 +11,13 @@ readonly BUILD_PACKAGES=(
   libpcre2-dev libssl-dev libhwy-dev libgloo-dev
 )
 readonly TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev)
+readonly SANITIZE_PACKAGES=(clang-14 libclang-rt-14-dev)
 
 usage() {
   cat <<'USAGE'
-usage: install_deps.sh [--build-only]
+usage: install_deps.sh [--build-only | --sanitize]
   --build-only  leave out what only the tests need
+  --sanitize    add what tests/sanitize.sh needs besides: clang with libFuzzer
 exit codes: 0 installed; 64 usage; 69 not a system this script knows, or apt failed
 USAGE
 }
@@ -64,6 +66,7 @@ main() {
   case "${1:-}" in
     '') ;;
     --build-only) packages=("${BUILD_PACKAGES[@]}") ;;
+    --sanitize) packages+=("${SANITIZE_PACKAGES[@]}") ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 64 ;;
   esac
