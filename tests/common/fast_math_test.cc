@@ -54,5 +54,33 @@ TEST(FastMathTest, Log1pIsAccurateForTinyAndForLargeArguments) {
   EXPECT_EQ(Log1p(0.0f), 0.0f);
 }
 
+TEST(FastMathTest, Log1pIsAccurateUpToOne) {
+  double worst = 0;
+  for (double v = 1e-10; v <= 1.0; v = v < 0.5 ? v * 1.0001 : v + 0.00001) {
+    const float argument = static_cast<float>(v);
+    worst = std::max(worst, UlpError(Log1p(argument), std::log1p(double{argument})));
+  }
+  EXPECT_LT(worst, 3.0);
+}
+
+TEST(FastMathTest, SoftplusIsAccurateAndDoesNotOverflow) {
+  double worst = 0;
+  for (double x = -80.0; x < 80.0; x += 0.000373) {
+    const float argument = static_cast<float>(x);
+    worst = std::max(worst, UlpError(Softplus(argument), std::log1p(std::exp(double{argument}))));
+  }
+  EXPECT_LT(worst, 3.0);
+  EXPECT_EQ(Softplus(1e30f), 1e30f);
+  EXPECT_EQ(Softplus(-1e30f), 0.0f);
+  EXPECT_TRUE(std::isnan(Softplus(std::numeric_limits<float>::quiet_NaN())));
+}
+
+TEST(FastMathTest, SiluOfItsLimits) {
+  EXPECT_EQ(Silu(0.0f), 0.0f);
+  EXPECT_EQ(Silu(1e30f), 1e30f);
+  EXPECT_EQ(Silu(-1e30f), -0.0f);
+  EXPECT_NEAR(Silu(-1.0f), -0.2689414, 1e-7);
+}
+
 }  // namespace
 }  // namespace krait::fast_math
