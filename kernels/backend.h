@@ -7,13 +7,17 @@
 #include "absl/types/span.h"
 #include "kernels/core/device.h"
 #include "kernels/core/tensor.h"
+#include "kernels/ops/causal_conv1d.h"
 #include "kernels/ops/embedding.h"
+#include "kernels/ops/gated_rms_norm.h"
 #include "kernels/ops/kv_append.h"
 #include "kernels/ops/linear.h"
 #include "kernels/ops/paged_attention.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rope.h"
 #include "kernels/ops/sampling.h"
+#include "kernels/ops/selective_scan.h"
+#include "kernels/ops/selective_state_update.h"
 #include "kernels/ops/silu_mul.h"
 #include "kernels/ops/sum_blocks.h"
 
@@ -39,6 +43,10 @@ class Backend {
   virtual void SiluMul(const SiluMulParams& params) = 0;
   virtual void KvAppend(const KvAppendParams& params) = 0;
   virtual void PagedAttention(const PagedAttentionParams& params) = 0;
+  virtual void CausalConv1d(const CausalConv1dParams& params) = 0;
+  virtual void SelectiveScan(const SelectiveScanParams& params) = 0;
+  virtual void SelectiveStateUpdate(const SelectiveStateUpdateParams& params) = 0;
+  virtual void GatedRmsNorm(const GatedRmsNormParams& params) = 0;
 
   virtual void FindRowMax(absl::Span<const LogitsShard> rows, absl::Span<RowMax> out) = 0;
   virtual void Penalize(absl::Span<const PenaltyRow> rows) = 0;

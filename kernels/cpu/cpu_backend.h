@@ -29,6 +29,18 @@ class CpuBackend final : public Backend {
   void PagedAttention(const PagedAttentionParams& params) override {
     RunPagedAttention(context_, params);
   }
+  void CausalConv1d(const CausalConv1dParams& params) override {
+    RunCausalConv1d(context_, params);
+  }
+  void SelectiveScan(const SelectiveScanParams& params) override {
+    RunSelectiveScan(context_, params);
+  }
+  void SelectiveStateUpdate(const SelectiveStateUpdateParams& params) override {
+    RunSelectiveStateUpdate(context_, params);
+  }
+  void GatedRmsNorm(const GatedRmsNormParams& params) override {
+    RunGatedRmsNorm(context_, params);
+  }
 
   void FindRowMax(absl::Span<const LogitsShard> rows, absl::Span<RowMax> out) override {
     RunFindRowMax(context_, rows, out);

@@ -9,12 +9,16 @@
 #include "common/gumbel.h"
 #include "kernels/cpu/target.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/ops/causal_conv1d.h"
 #include "kernels/ops/embedding.h"
+#include "kernels/ops/gated_rms_norm.h"
 #include "kernels/ops/kv_append.h"
 #include "kernels/ops/paged_attention.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rope.h"
 #include "kernels/ops/sampling.h"
+#include "kernels/ops/selective_scan.h"
+#include "kernels/ops/selective_state_update.h"
 #include "kernels/ops/silu_mul.h"
 #include "kernels/ops/sum_blocks.h"
 
@@ -33,6 +37,10 @@ void RunRope(const CpuContext& context, const RopeParams& params);
 void RunSiluMul(const CpuContext& context, const SiluMulParams& params);
 void RunKvAppend(const CpuContext& context, const KvAppendParams& params);
 void RunPagedAttention(const CpuContext& context, const PagedAttentionParams& params);
+void RunCausalConv1d(const CpuContext& context, const CausalConv1dParams& params);
+void RunSelectiveScan(const CpuContext& context, const SelectiveScanParams& params);
+void RunSelectiveStateUpdate(const CpuContext& context, const SelectiveStateUpdateParams& params);
+void RunGatedRmsNorm(const CpuContext& context, const GatedRmsNormParams& params);
 
 void RunFindRowMax(const CpuContext& context, absl::Span<const LogitsShard> rows,
                    absl::Span<RowMax> out);

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+
+namespace krait {
+
+// Whose recurrent state the new tokens of a pass continue. Shared by the ops that keep a state of
+// their own in a slot (ops/causal_conv1d.h, ops/selective_scan.h, ops/selective_state_update.h).
+//
+// A slot is never copied and never rolled back. What is stored depends on final tokens only: those
+// that the sequence has for good. Inputs of tokens after them lie in rings, at the token's position
+// modulo the ring's length; a rejected token's entry is overwritten by the next token of its
+// position. So "commit j of k drafts" is: the next call's first_position is j further on.
+struct RecurrentBatch {
+  int num_sequences = 0;                    // S
+  const int32_t* query_start = nullptr;     // [S + 1]: new tokens of each sequence
+  const int32_t* slots = nullptr;           // [S]: state slot of each, no slot twice
+  const int32_t* first_position = nullptr;  // [S]: absolute position of the first new token
+  // [S]: how many new tokens, from the first on, are final whatever is accepted: prompt tokens and
+  // the token drawn last; at least 1. Those after them are drafts.
+  const int32_t* num_final = nullptr;
+  // [S]: first_position + num_final of the sequence's previous call, 0 in its first: how far the
+  // slot's stored state has got. At 0 a slot's old content is not read.
+  const int32_t* state_position = nullptr;
+  // A tree of drafts: [total new tokens], for each the index, among its sequence's new tokens, of
+  // the one before it; -1: the committed tokens. Parents come first, final tokens are a chain, and
+  // no node reaches the next fold boundary. Ring entries lie in the order of the nodes. Null: each
+  // token follows the one before it.
+  const int32_t* parents = nullptr;
+};
+
+// Bytes of recurrent state that calls have moved, counted from what they did, not from a formula.
+struct StateTraffic {
+  int64_t state_read = 0;
+  int64_t state_written = 0;
+  int64_t ring_read = 0;
+  int64_t ring_written = 0;
+
+  int64_t total() const { return state_read + state_written + ring_read + ring_written; }
+};
+
+}  // namespace krait
