@@ -1,19 +1,7 @@
-#include <algorithm>
-
 #include "kernels/cpu/cpu_ops.h"
 
 namespace krait::kernels {
 namespace {
-
-// Index of `id` in the shard, or -1.
-int64_t IndexOf(const LogitsShard& shard, TokenId id) {
-  if (shard.ids == nullptr) {
-    const int64_t index = int64_t{id} - shard.first_id;
-    return index >= 0 && index < shard.n ? index : -1;
-  }
-  const TokenId* at = std::lower_bound(shard.ids, shard.ids + shard.n, id);
-  return at != shard.ids + shard.n && *at == id ? at - shard.ids : -1;
-}
 
 float Penalized(const PenaltyRow& row, const TokenCount& count, float logit) {
   logit = logit > 0 ? logit / row.repetition : logit * row.repetition;

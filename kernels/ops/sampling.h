@@ -4,6 +4,7 @@
 // order (maximum, integer sums) or a choice by (value, lowest id), so it depends neither on the
 // sharding nor on threads. Rows are independent.
 
+#include <algorithm>
 #include <cstdint>
 
 #include "absl/types/span.h"
@@ -20,9 +21,31 @@ struct LogitsShard {
   const TokenId* ids = nullptr;  // [n], increasing; null for a contiguous shard
 };
 
+// Index of `id` in the shard, or -1 if it belongs to another.
+inline int64_t IndexOf(const LogitsShard& shard, TokenId id) {
+  if (shard.ids == nullptr) {
+    const int64_t index = int64_t{id} - shard.first_id;
+    return index >= 0 && index < shard.n ? index : -1;
+  }
+  const TokenId* at = std::lower_bound(shard.ids, shard.ids + shard.n, id);
+  return at != shard.ids + shard.n && *at == id ? at - shard.ids : -1;
+}
+
 struct RowMax {
   float max = 0;
   bool finite = true;  // no NaN or infinity in the row
+};
+
+// For each of `entries`: l = l + bias. A bias of -infinity makes the token impossible: the ops below
+// then give it no mass and never draw it, so long as one logit of the whole row is finite.
+struct BiasEntry {
+  TokenId id = 0;
+  float bias = 0;
+};
+
+struct BiasRow {
+  LogitsShard shard;
+  absl::Span<const BiasEntry> entries;  // each id once; those of other shards are passed over
 };
 
 // How often a token has occurred; sorted by id in PenaltyRow.

@@ -1,4 +1,4 @@
-// FindRowMax, Penalize, ExpMass, TopCandidates, GumbelArgmax.
+// FindRowMax, AddBias, Penalize, ExpMass, TopCandidates, GumbelArgmax.
 
 #include <algorithm>
 #include <cmath>
@@ -57,6 +57,43 @@ TEST_P(SamplingOpsTest, FindRowMaxFindsTheMaximumAndWhatIsNotFinite) {
       EXPECT_EQ(out[1].max, MaxOf(clean));
       EXPECT_TRUE(out[1].finite);
     }
+  }
+}
+
+TEST_P(SamplingOpsTest, AddBiasChangesTheNamedTokensOfTheShardOnly) {
+  std::vector<float> logits = {2.0f, -2.0f, 1.0f, 0.5f};  // ids 100..103
+  const BiasEntry entries[] = {{99, 4}, {100, -1.5f}, {102, -kInfinity}, {104, 1}};
+  backend_->AddBias({BiasRow{ShardOf(logits, 100), entries}});
+  EXPECT_EQ(logits, (std::vector<float>{0.5f, -2.0f, -kInfinity, 0.5f}));
+  const TokenId ids[] = {7, 9, 50};
+  std::vector<float> scattered = {1.0f, 1.0f, 1.0f};
+  const BiasEntry two[] = {{8, 1}, {9, 100}};
+  backend_->AddBias({BiasRow{{scattered.data(), 3, 0, ids}, two}});
+  EXPECT_EQ(scattered, (std::vector<float>{1.0f, 101.0f, 1.0f}));
+}
+
+// An impossible token's whole neighbourhood of lanes, and a whole shard of them.
+TEST_P(SamplingOpsTest, AnImpossibleTokenHasNoMassAndIsNeverDrawn) {
+  for (int64_t possible : {0, 5, 31, 32, 63}) {
+    std::vector<float> logits(64, -kInfinity);
+    logits[possible] = -3;
+    uint64_t mass = 0;
+    backend_->ExpMass({MassRow{ShardOf(logits), -3, 0.5f}}, {&mass, 1});
+    EXPECT_EQ(mass, uint64_t{1} << 40);
+    for (float temperature : {0.0f, 0.7f}) {
+      GumbelRow row{.shard = ShardOf(logits), .max = -3, .temperature = temperature};
+      row.min_z = -kInfinity;
+      GumbelBest best;
+      backend_->GumbelArgmax({&row, 1}, {&best, 1});
+      EXPECT_EQ(best.id, possible);
+      std::vector<float> none(40, -kInfinity);
+      row.shard = ShardOf(none);
+      backend_->GumbelArgmax({&row, 1}, {&best, 1});
+      EXPECT_EQ(best.id, -1);
+    }
+    std::vector<Candidate> top;
+    backend_->TopCandidates({TopRow{ShardOf(logits), 3}}, {&top, 1});
+    EXPECT_EQ(top[0].id, possible);
   }
 }
 
