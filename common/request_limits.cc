@@ -1,6 +1,8 @@
 #include "common/request_limits.h"
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 #include <optional>
 
 #include "absl/strings/ascii.h"
@@ -81,6 +83,24 @@ absl::Status CheckStopStrings(const SamplingParams& sampling) {
   return absl::OkStatus();
 }
 
+// In rising order of the ids, so that of several bad entries the same one is always named.
+absl::Status CheckLogitBias(const SamplingParams& sampling, int vocab_size) {
+  const auto& unordered = sampling.logit_bias();
+  RETURN_IF_ERROR(
+      CheckCount("sampling.logit_bias", static_cast<int>(unordered.size()), kMaxLogitBiases));
+  const std::map<int32_t, float> biases(unordered.begin(), unordered.end());
+  for (const auto& [id, bias] : biases) {
+    const std::string field = absl::StrCat("sampling.logit_bias[", id, "]");
+    if (id < 0 || id >= vocab_size) {
+      return FieldError(field, absl::StrCat("token id must be 0 to ", vocab_size - 1));
+    }
+    if (std::abs(bias) <= kMaxLogitBias) continue;  // false for NaN
+    return FieldError(
+        field, absl::StrCat("must be ", -kMaxLogitBias, " to ", kMaxLogitBias, ", got ", bias));
+  }
+  return absl::OkStatus();
+}
+
 bool IsRequestIdByte(unsigned char c) {
   return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == ':' || c == '-';
 }
@@ -147,6 +167,9 @@ absl::Status CheckSampling(const SamplingParams& sampling, const ModelLimits& li
   }
   RETURN_IF_ERROR(CheckInt("sampling.logprobs", sampling.logprobs(), 0,
                            std::min(kMaxTopLogprobs, limits.vocab_size)));
+  RETURN_IF_ERROR(
+      CheckInt("sampling.min_tokens", sampling.min_tokens(), 0, limits.max_context_tokens));
+  RETURN_IF_ERROR(CheckLogitBias(sampling, limits.vocab_size));
   RETURN_IF_ERROR(CheckStopStrings(sampling));
   RETURN_IF_ERROR(
       CheckCount("sampling.stop_token_ids", sampling.stop_token_ids_size(), kMaxStopTokenIds));
@@ -159,13 +182,16 @@ absl::Status FillSampling(int num_prompt_tokens, const ModelLimits& limits,
     if (!(sampling.*field.has)()) (sampling.*field.set)(field.default_value);
   }
   sampling.set_top_k(sampling.top_k());
+  sampling.set_min_tokens(sampling.min_tokens());
   const int room = limits.max_context_tokens - num_prompt_tokens;
   if (!sampling.has_max_tokens()) sampling.set_max_tokens(std::min(kDefaultMaxTokens, room));
-  if (sampling.max_tokens() <= room) return absl::OkStatus();
-  return FieldError("sampling.max_tokens",
-                    absl::StrCat("prompt (", num_prompt_tokens, " tokens) and max_tokens must fit ",
-                                 "into the context of ", limits.max_context_tokens, ", got ",
-                                 sampling.max_tokens()));
+  if (sampling.max_tokens() > room) {
+    return FieldError("sampling.max_tokens",
+                      absl::StrCat("prompt (", num_prompt_tokens, " tokens) and max_tokens must ",
+                                   "fit into the context of ", limits.max_context_tokens, ", got ",
+                                   sampling.max_tokens()));
+  }
+  return CheckInt("sampling.min_tokens", sampling.min_tokens(), 0, sampling.max_tokens());
 }
 
 }  // namespace krait

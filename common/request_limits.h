@@ -19,6 +19,8 @@ inline constexpr int kMaxStopStrings = 8;
 inline constexpr int kMaxStopStringBytes = 128;
 inline constexpr int kMaxStopTokenIds = 64;
 inline constexpr int kMaxTopLogprobs = 20;
+inline constexpr int kMaxLogitBiases = 300;
+inline constexpr float kMaxLogitBias = 100;  // in either direction
 inline constexpr int kMaxRequestDraftTokens = 15;
 inline constexpr int kMaxChatMessages = 1024;
 inline constexpr int kDefaultMaxTokens = 256;
@@ -51,7 +53,8 @@ absl::Status CheckSampling(const v1::SamplingParams& sampling, const ModelLimits
 
 // Gives every absent field but `seed` and `logprobs` its default; max_tokens: 256, or what the
 // context leaves after `num_prompt_tokens` if that is less. Then checks that prompt and max_tokens
-// fit into the context together. Call CheckSampling and CheckPromptTokenIds first.
+// fit into the context together, and min_tokens into max_tokens. Call CheckSampling and
+// CheckPromptTokenIds first.
 absl::Status FillSampling(int num_prompt_tokens, const ModelLimits& limits,
                           v1::SamplingParams& sampling);
 

@@ -11,6 +11,7 @@ IncrementalDetokenizer::IncrementalDetokenizer(const Tokenizer& tokenizer, Optio
     : tokenizer_(&tokenizer),
       skip_special_(options.skip_special),
       include_stop_(options.include_stop),
+      min_tokens_(options.min_tokens),
       matcher_(std::move(options.stops)) {}
 
 absl::StatusOr<IncrementalDetokenizer> IncrementalDetokenizer::Create(const Tokenizer& tokenizer,
@@ -42,6 +43,10 @@ absl::StatusOr<std::string> IncrementalDetokenizer::Push(TokenId id) {
   const int64_t index = num_tokens_++;
   std::string text;
   if (stop_ || (skip_special_ && tokenizer_->IsSpecial(id))) return text;
+  if (index < min_tokens_) {
+    sanitizer_.Push(tokenizer_->PieceBytes(id), text);
+    return text;
+  }
   for (char byte : tokenizer_->PieceBytes(id)) {
     held_.push_back(byte);
     const std::optional<StopMatcher::Match> match = matcher_.Push(byte);

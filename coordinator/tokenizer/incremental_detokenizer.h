@@ -22,6 +22,8 @@ class IncrementalDetokenizer {
     std::vector<std::string> stops;
     bool skip_special = true;   // leave control tokens out of the text
     bool include_stop = false;  // text ends behind the stop string, not before it
+    // Stop strings are looked for in the text after so many tokens.
+    int64_t min_tokens = 0;
   };
   // `tokenizer` must outlive the result. INVALID_ARGUMENT names the stop string (stop[2]) that is
   // empty or not UTF-8.
@@ -53,6 +55,7 @@ class IncrementalDetokenizer {
   const Tokenizer* tokenizer_;
   bool skip_special_;
   bool include_stop_;
+  int64_t min_tokens_;
   StopMatcher matcher_;
   Utf8Sanitizer sanitizer_;
   std::string held_;  // bytes that may begin a stop string

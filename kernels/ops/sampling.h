@@ -36,8 +36,8 @@ struct RowMax {
   bool finite = true;  // no NaN or infinity in the row
 };
 
-// For each of `entries`: l = l + bias. A bias of -infinity makes the token impossible: the ops below
-// then give it no mass and never draw it, so long as one logit of the whole row is finite.
+// For each of `entries`: l = l + bias. A bias of -infinity makes the token impossible: the ops
+// below then give it no mass and never draw it, so long as one logit of the whole row is finite.
 struct BiasEntry {
   TokenId id = 0;
   float bias = 0;

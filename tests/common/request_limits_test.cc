@@ -54,6 +54,7 @@ std::vector<Case> SamplingCases() {
   integers("top_k", &SamplingParams::set_top_k, {0, 50}, {-1, 51});
   integers("max_tokens", &SamplingParams::set_max_tokens, {1, 100}, {0, -1, 101});
   integers("logprobs", &SamplingParams::set_logprobs, {0, 20}, {-1, 21});
+  integers("min_tokens", &SamplingParams::set_min_tokens, {0, 100}, {-1, 101});
   return cases;
 }
 
@@ -104,6 +105,42 @@ TEST(RequestLimitsTest, StopTokenIdsLieInTheVocabulary) {
   EXPECT_EQ(ErrorField(CheckSampling(sampling, kLimits)), "sampling.stop_token_ids");
 }
 
+TEST(RequestLimitsTest, LogitBiasIsCountedFiniteInRangeAndOfTheVocabulary) {
+  constexpr ModelLimits kLarge{.max_context_tokens = 100, .vocab_size = 1000};
+  SamplingParams sampling;
+  auto& biases = *sampling.mutable_logit_bias();
+  for (int id = 0; id < kMaxLogitBiases; ++id) biases[id] = id % 2 == 0 ? -100.0f : 100.0f;
+  EXPECT_TRUE(CheckSampling(sampling, kLarge).ok());
+  biases[999] = 0;
+  EXPECT_EQ(CheckSampling(sampling, kLarge).message(),
+            "sampling.logit_bias: at most 300 entries, got 301");
+  biases.clear();
+  biases[49] = 1;
+  EXPECT_TRUE(CheckSampling(sampling, kLimits).ok());
+  biases[50] = 1;
+  EXPECT_EQ(CheckSampling(sampling, kLimits).message(),
+            "sampling.logit_bias[50]: token id must be 0 to 49");
+  biases.erase(50);
+  biases[-1] = 1;
+  EXPECT_EQ(ErrorField(CheckSampling(sampling, kLimits)), "sampling.logit_bias[-1]");
+  const float inf = std::numeric_limits<float>::infinity();
+  for (float bad : {std::nanf(""), inf, -inf, std::nextafter(100.0f, inf), -100.5f}) {
+    biases.clear();
+    biases[7] = bad;
+    EXPECT_EQ(ErrorField(CheckSampling(sampling, kLimits)), "sampling.logit_bias[7]") << bad;
+  }
+}
+
+TEST(RequestLimitsTest, MinTokensFitIntoMaxTokens) {
+  SamplingParams sampling;
+  sampling.set_max_tokens(20);
+  sampling.set_min_tokens(20);
+  EXPECT_TRUE(FillSampling(10, kLimits, sampling).ok());
+  sampling.set_min_tokens(21);
+  EXPECT_EQ(FillSampling(10, kLimits, sampling).message(),
+            "sampling.min_tokens: must be 0 to 20, got 21");
+}
+
 TEST(RequestLimitsTest, FillsDefaultsAndKeepsWhatWasSet) {
   SamplingParams sampling;
   sampling.set_min_p(0.25);
@@ -113,6 +150,7 @@ TEST(RequestLimitsTest, FillsDefaultsAndKeepsWhatWasSet) {
   EXPECT_EQ(sampling.min_p(), 0.25);
   EXPECT_EQ(sampling.repetition_penalty(), 1);
   EXPECT_TRUE(sampling.has_top_k());
+  EXPECT_TRUE(sampling.has_min_tokens());
   EXPECT_EQ(sampling.max_tokens(), 90);
   EXPECT_FALSE(sampling.has_seed());
   EXPECT_FALSE(sampling.has_logprobs());

@@ -16,7 +16,7 @@ inline v1::GenerateRequest GreedyRequest(const std::string& prompt, int max_toke
   return request;
 }
 
-// The same, drawn at temperature 0.9 with every processor on.
+// The same, drawn at temperature 0.9 with every processor on. It also runs for max_tokens.
 inline v1::GenerateRequest SeededRequest(const std::string& prompt, int max_tokens, uint64_t seed) {
   v1::GenerateRequest request = GreedyRequest(prompt, max_tokens);
   v1::SamplingParams& sampling = *request.mutable_sampling();
@@ -29,6 +29,12 @@ inline v1::GenerateRequest SeededRequest(const std::string& prompt, int max_toke
   sampling.set_presence_penalty(0.2);
   sampling.set_frequency_penalty(0.1);
   sampling.set_logprobs(2);
+  // Pushes some tokens up or down, and masks a third of the tokens all along.
+  for (int id = 100; id < 200; ++id) {
+    (*sampling.mutable_logit_bias())[id] = static_cast<float>(id % 11) - 4;
+  }
+  for (int id = 30; id < 90; ++id) sampling.add_stop_token_ids(id);
+  sampling.set_min_tokens(max_tokens);
   return request;
 }
 

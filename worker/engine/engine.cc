@@ -133,6 +133,8 @@ Engine::~Engine() {
 }
 
 absl::Status Engine::Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) {
+  request.sampling.end_ids.clear();
+  if (request.sampling.min_tokens > 0) request.sampling.end_ids = EndIds(request.stop);
   RETURN_IF_ERROR(CheckRequest(request, state_->bounds));
   const ModelRunnerOptions& runner = state_->config.group.runner;
   RETURN_IF_ERROR(CheckFitsCache({.num_pages = runner.num_pages, .page_size = runner.page_size},

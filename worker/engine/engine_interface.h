@@ -43,7 +43,7 @@ class TokenSink {
 struct GenerationRequest {
   std::string request_id;
   std::vector<TokenId> prompt;  // at least one id
-  SamplingParams sampling;
+  SamplingParams sampling;      // end_ids are the engine's to fill, from `stop`
   StopParams stop;
   std::optional<int> max_draft_tokens;  // absent: the worker's own limit; 0: no speculation
   absl::Duration deadline = absl::InfiniteDuration();  // on the engine's clock (Clock::Now)

@@ -4,12 +4,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/field_error.h"
+#include "common/request_limits.h"
 #include "common/status_macros.h"
 
 namespace krait {
 namespace {
-
-constexpr int kMaxLogprobs = 64;
 
 // Written so that NaN fails.
 absl::Status CheckRange(const char* field, double value, double low, double high) {
@@ -27,6 +26,21 @@ absl::Status CheckIds(const char* field, const std::vector<TokenId>& ids, int vo
   return absl::OkStatus();
 }
 
+absl::Status CheckBias(const std::vector<LogitBias>& entries, int vocab_size) {
+  if (entries.size() > kMaxLogitBiases) {
+    return FieldError("logit_bias", absl::StrCat("must have at most ", kMaxLogitBiases,
+                                                 " entries, got ", entries.size()));
+  }
+  TokenId previous = -1;
+  for (const LogitBias& entry : entries) {
+    RETURN_IF_ERROR(CheckIds("logit_bias", {entry.id}, vocab_size));
+    RETURN_IF_ERROR(CheckRange("logit_bias", entry.bias, -kMaxLogitBias, kMaxLogitBias));
+    if (entry.id <= previous) return FieldError("logit_bias", "token ids must rise");
+    previous = entry.id;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckSampling(const SamplingParams& sampling, int vocab_size) {
   RETURN_IF_ERROR(CheckRange("temperature", sampling.temperature, 0, 100));
   RETURN_IF_ERROR(CheckRange("top_k", sampling.top_k, 0, vocab_size));
@@ -35,7 +49,23 @@ absl::Status CheckSampling(const SamplingParams& sampling, int vocab_size) {
   RETURN_IF_ERROR(CheckRange("repetition_penalty", sampling.repetition_penalty, 1e-3, 10));
   RETURN_IF_ERROR(CheckRange("presence_penalty", sampling.presence_penalty, -2, 2));
   RETURN_IF_ERROR(CheckRange("frequency_penalty", sampling.frequency_penalty, -2, 2));
-  return CheckRange("logprobs", sampling.num_logprobs, -1, kMaxLogprobs);
+  RETURN_IF_ERROR(CheckBias(sampling.logit_bias, vocab_size));
+  return CheckRange("logprobs", sampling.num_logprobs, -1, kMaxTopLogprobs);
+}
+
+absl::Status CheckEnds(const GenerationRequest& request, int vocab_size) {
+  const std::vector<TokenId>& stop_ids = request.stop.stop_token_ids;
+  RETURN_IF_ERROR(CheckIds("stop_token_ids", stop_ids, vocab_size));
+  if (stop_ids.size() > kMaxStopTokenIds) {
+    return FieldError("stop_token_ids", absl::StrCat("must have at most ", kMaxStopTokenIds,
+                                                     " entries, got ", stop_ids.size()));
+  }
+  RETURN_IF_ERROR(
+      CheckRange("min_tokens", request.sampling.min_tokens, 0, request.stop.max_tokens));
+  if (static_cast<int>(request.sampling.end_ids.size()) < vocab_size) return absl::OkStatus();
+  return FieldError("min_tokens",
+                    absl::StrCat("must be 0 where every one of the ", vocab_size,
+                                 " tokens ends the generation, got ", request.sampling.min_tokens));
 }
 
 absl::Status CheckLength(const GenerationRequest& request, int max_context_tokens) {
@@ -65,7 +95,7 @@ absl::Status CheckRequest(const GenerationRequest& request, const RequestBounds&
   if (request.request_id.empty()) return FieldError("request_id", "must not be empty");
   RETURN_IF_ERROR(CheckLength(request, bounds.max_context_tokens));
   RETURN_IF_ERROR(CheckIds("prompt", request.prompt, bounds.vocab_size));
-  RETURN_IF_ERROR(CheckIds("stop_token_ids", request.stop.stop_token_ids, bounds.vocab_size));
+  RETURN_IF_ERROR(CheckEnds(request, bounds.vocab_size));
   RETURN_IF_ERROR(CheckSampling(request.sampling, bounds.vocab_size));
   if (request.max_draft_tokens.value_or(0) < 0) {
     return FieldError("max_draft_tokens",

@@ -15,7 +15,10 @@ void AddSampling(const SamplingParams& sampling, PlanHasher& hasher) {
       .Add(sampling.frequency_penalty)
       .Add(static_cast<int64_t>(sampling.seed))
       .Add(int64_t{sampling.choice})
-      .Add(int64_t{sampling.num_logprobs});
+      .Add(int64_t{sampling.num_logprobs})
+      .Add(static_cast<int64_t>(sampling.logit_bias.size()));
+  for (const LogitBias& entry : sampling.logit_bias) hasher.Add(int64_t{entry.id}).Add(entry.bias);
+  hasher.Add(int64_t{sampling.min_tokens}).AddList(sampling.end_ids);
 }
 
 }  // namespace

@@ -7,6 +7,11 @@
 
 namespace krait {
 
+struct LogitBias {
+  TokenId id = 0;
+  float bias = 0;
+};
+
 // How one generation draws its tokens; every field set and within the ranges of
 // common/request_limits.h. Plain data: it travels to every rank with the sequence.
 struct SamplingParams {
@@ -21,6 +26,10 @@ struct SamplingParams {
   uint32_t choice = 0;  // which of n, for the noise
   // -1: none. Otherwise the drawn token's logprob and this many alternatives.
   int32_t num_logprobs = -1;
+  std::vector<LogitBias> logit_bias;  // by rising id, each once
+  // `end_ids` are not drawn as one of the first min_tokens output tokens.
+  int32_t min_tokens = 0;
+  std::vector<TokenId> end_ids;  // rising, each once; empty if min_tokens is 0
 
   bool greedy() const { return temperature < 1e-5f; }
   bool has_penalties() const {

@@ -9,7 +9,7 @@
 
 #include "common/status_macros.h"
 #include "worker/sampling/candidate_cut.h"
-#include "worker/sampling/token_counter.h"
+#include "worker/sampling/logits_processors.h"
 
 namespace krait {
 namespace {
@@ -21,7 +21,7 @@ constexpr int kCandidateGrowth = 8;
 // What one rank sends about one row first. No padding: the bytes are compared nowhere, but sent.
 struct RowHead {
   float max = -std::numeric_limits<float>::infinity();  // processed
-  uint32_t finite = 1;
+  uint32_t finite = 1;                                  // raw
   GumbelBest greedy;
   uint64_t raw_mass = 0;
   int64_t shard_size = 0;
@@ -45,7 +45,7 @@ struct RowState {
   LogitsShard shard;
   RowHead head;                     // this rank's, then everyone's
   uint64_t total_mass = 0;          // of the processed row, if filtered
-  std::vector<Candidate> replaced;  // raw logits that penalties changed, by rising id
+  std::vector<Candidate> replaced;  // raw logits that processors changed, by rising id
   std::vector<Candidate> raw_top;   // of all ranks
   std::vector<Candidate> top;       // of all ranks, processed, while a cut is sought
   int wanted = 0;                   // length of the next candidate list; 0: none wanted
@@ -80,7 +80,7 @@ class Draw {
   void Begin(const TensorView& logits, absl::Span<const SampleRow> rows);
   void FindMax(const Rows& rows);
   absl::Status ReadRaw(const Rows& rows);
-  void Penalize(const Rows& rows);
+  void Process(const Rows& rows);
   absl::Status ExchangeHeads();
   absl::Status DrawWithNoise(const Rows& rows);
   absl::Status Filter(Rows rows);
@@ -201,32 +201,22 @@ absl::Status Draw::ReadRaw(const Rows& rows) {
   return absl::OkStatus();
 }
 
-int64_t IndexOf(const LogitsShard& shard, TokenId id) {
-  if (shard.ids == nullptr) return id - shard.first_id;
-  return std::lower_bound(shard.ids, shard.ids + shard.n, id) - shard.ids;
-}
-
-void Draw::Penalize(const Rows& rows) {
+// Whether the row is finite has been seen on its raw logits; a mask makes none of them a fault.
+void Draw::Process(const Rows& rows) {
   if (rows.empty()) return;
-  TokenCounter counter(shard_);
-  std::vector<std::vector<TokenCount>> counts;
-  std::vector<PenaltyRow> penalties;
-  for (RowState* state : rows) {
-    const auto& row_counts = counts.emplace_back(counter.Count(*state->row));
-    if (state->wants_logprobs()) {
-      for (const TokenCount& count : row_counts) {
-        const int64_t index = IndexOf(state->shard, count.id);
-        state->replaced.push_back({state->shard.logits[index], count.id});
-      }
-    }
+  std::vector<ProcessorRow> processed;
+  std::vector<LogitsShard> shards;
+  for (const RowState* state : rows) {
+    processed.push_back({state->row, state->shard, state->wants_logprobs(), {}});
+    shards.push_back(state->shard);
   }
+  ProcessLogits(backend_, shard_, absl::MakeSpan(processed));
+  std::vector<RowMax> maxima(rows.size());
+  backend_->FindRowMax(shards, absl::MakeSpan(maxima));
   for (size_t i = 0; i < rows.size(); ++i) {
-    const SamplingParams& params = *rows[i]->params;
-    penalties.push_back({rows[i]->shard, counts[i], params.repetition_penalty,
-                         params.presence_penalty, params.frequency_penalty});
+    rows[i]->replaced = std::move(processed[i].raw);
+    rows[i]->head.max = maxima[i].max;
   }
-  backend_->Penalize(penalties);
-  FindMax(rows);
 }
 
 GumbelRow Draw::NoiseRow(const RowState& state, float min_z) const {
@@ -264,6 +254,8 @@ absl::Status Draw::ExchangeHeads() {
       merged.shard_size = std::max(merged.shard_size, head.shard_size);
       KeepBetter(head.greedy, merged.greedy);
     }
+    // A penalty may overflow, and a mask may leave nothing.
+    merged.finite &= std::isfinite(merged.max) ? 1 : 0;
     states_[i].head = merged;
     states_[i].token.finite = merged.finite != 0;
     if (states_[i].finite() && states_[i].params->greedy()) {
@@ -413,7 +405,7 @@ absl::StatusOr<std::vector<SampledToken>> Draw::Run(const TensorView& logits,
   Begin(logits, rows);
   FindMax(Select([](const RowState&) { return true; }));
   RETURN_IF_ERROR(ReadRaw(Select([](const RowState& s) { return s.wants_logprobs(); })));
-  Penalize(Select([](const RowState& s) { return s.finite() && s.params->has_penalties(); }));
+  Process(Select([](const RowState& s) { return s.finite() && NeedsProcessing(*s.row); }));
   RETURN_IF_ERROR(ExchangeHeads());
   const auto noisy = [](const RowState& s) { return s.finite() && !s.params->greedy(); };
   RETURN_IF_ERROR(DrawWithNoise(Select(noisy)));

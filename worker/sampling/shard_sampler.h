@@ -50,7 +50,7 @@ struct SampledToken {
 // The token at absolute position t = history + drafts is argmax_i(z_i + G_i) with
 // z_i = (l_i - max l) / T over the processed logits and G from (seed; t, i, choice): so it depends
 // neither on the draft, nor on batch mates, nor on the number of ranks (arXiv 2408.07978).
-// Order: penalties, temperature, min_p, top_k, top_p.
+// Order: logit_bias and the min_tokens mask, penalties, temperature, min_p, top_k, top_p.
 class ShardSampler {
  public:
   // Collects `send` of every rank, in rank order, into `recv` (ranks * send.size() bytes).

@@ -15,6 +15,9 @@ struct StopDecision {
   int num_tokens = 0;  // of the new ones that belong to the output, a stop token included
 };
 
+// The ids that end a generation: stop and end-of-sequence ids, rising, each once.
+std::vector<TokenId> EndIds(const StopParams& params);
+
 // Looks at tokens drawn in one step, in order, and says where the generation ends: at the first
 // end-of-sequence or stop id, or at max_tokens. What follows is to be cut off. Stop strings need
 // text and are not this class's matter.
@@ -27,7 +30,7 @@ class StopChecker {
 
  private:
   const int max_tokens_;
-  std::vector<TokenId> stop_ids_;  // sorted
+  const std::vector<TokenId> end_ids_;
 };
 
 }  // namespace krait

@@ -89,6 +89,9 @@ void RemoteProposer::FillUpdate(SequenceId id, absl::Span<const TokenId> tokens,
   if (known > 0) return;
   *update.mutable_sampling() = ToProto(sequence.sampling);
   update.set_seed(sequence.sampling.seed);
+  update.set_choice(sequence.sampling.choice);
+  update.mutable_end_token_ids()->Add(sequence.sampling.end_ids.begin(),
+                                      sequence.sampling.end_ids.end());
   update.set_prompt_tokens(sequence.prompt_tokens);
 }
 

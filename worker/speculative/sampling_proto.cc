@@ -1,5 +1,7 @@
 #include "worker/speculative/sampling_proto.h"
 
+#include <algorithm>
+
 namespace krait {
 
 SamplingParams FromProto(const v1::SamplingParams& proto) {
@@ -13,6 +15,10 @@ SamplingParams FromProto(const v1::SamplingParams& proto) {
   if (proto.has_frequency_penalty()) sampling.frequency_penalty = proto.frequency_penalty();
   if (proto.has_seed()) sampling.seed = proto.seed();
   if (proto.has_logprobs()) sampling.num_logprobs = proto.logprobs();
+  for (const auto& [id, bias] : proto.logit_bias()) sampling.logit_bias.push_back({id, bias});
+  std::sort(sampling.logit_bias.begin(), sampling.logit_bias.end(),
+            [](const LogitBias& a, const LogitBias& b) { return a.id < b.id; });
+  sampling.min_tokens = proto.min_tokens();
   return sampling;
 }
 
@@ -27,6 +33,8 @@ v1::SamplingParams ToProto(const SamplingParams& sampling) {
   proto.set_frequency_penalty(sampling.frequency_penalty);
   proto.set_seed(sampling.seed);
   if (sampling.num_logprobs >= 0) proto.set_logprobs(sampling.num_logprobs);
+  for (const auto& [id, bias] : sampling.logit_bias) (*proto.mutable_logit_bias())[id] = bias;
+  proto.set_min_tokens(sampling.min_tokens);
   return proto;
 }
 

@@ -145,5 +145,21 @@ TEST(IncrementalDetokenizerTest, RefusesBadStopsAndIds) {
   EXPECT_EQ(detokenizer->num_tokens(), 0);
 }
 
+TEST(IncrementalDetokenizerTest, StopsAreLookedForAfterMinTokensOnly) {
+  // The stop stands in tokens 0-1, across the border at 2-3, and after it.
+  const std::vector<std::string> pieces = {"a", "b", "xa", "b", "y", "ab", "z"};
+  const Result none = Detokenize(pieces, {.stops = {"ab"}, .min_tokens = 7});
+  EXPECT_EQ(none.text, "abxabyabz");
+  EXPECT_FALSE(none.stop.has_value());
+  const Result after = Detokenize(pieces, {.stops = {"ab"}, .min_tokens = 3});
+  EXPECT_EQ(after.text, "abxaby");
+  ASSERT_TRUE(after.stop.has_value());
+  EXPECT_EQ(after.stop->token_index, 5);
+  EXPECT_EQ(Detokenize(pieces, {.stops = {"ab"}, .min_tokens = 2}).text, "abx");
+  EXPECT_EQ(Detokenize(pieces, {.stops = {"ab"}}).text, "");
+  // A character that is cut by the border is still one character.
+  EXPECT_EQ(Detokenize({"\xc3", "\xa9"}, {.stops = {"q"}, .min_tokens = 1}).text, "\xc3\xa9");
+}
+
 }  // namespace
 }  // namespace krait

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <numeric>
 #include <random>
 #include <thread>
 
@@ -153,7 +154,37 @@ TEST_F(EngineTest, RefusesWhatCouldDoHarmAndNamesTheField) {
       {"min_p", [](GenerationRequest& r) { r.sampling.min_p = 1.5f; }},
       {"repetition_penalty", [](GenerationRequest& r) { r.sampling.repetition_penalty = 0; }},
       {"presence_penalty", [](GenerationRequest& r) { r.sampling.presence_penalty = 3; }},
-      {"logprobs", [](GenerationRequest& r) { r.sampling.num_logprobs = 1000; }},
+      {"logprobs", [](GenerationRequest& r) { r.sampling.num_logprobs = 21; }},
+      {"logit_bias",
+       [](GenerationRequest& r) {
+         r.sampling.logit_bias = {{100, 1}};
+       }},
+      {"logit_bias",
+       [](GenerationRequest& r) {
+         r.sampling.logit_bias = {{-1, 1}};
+       }},
+      {"logit_bias",
+       [](GenerationRequest& r) {
+         r.sampling.logit_bias = {{5, std::nanf("")}};
+       }},
+      {"logit_bias",
+       [](GenerationRequest& r) {
+         r.sampling.logit_bias = {{5, -100.5f}};
+       }},
+      {"logit_bias",
+       [](GenerationRequest& r) {
+         r.sampling.logit_bias = {{5, 1}, {5, 2}};
+       }},
+      {"logit_bias", [](GenerationRequest& r) { r.sampling.logit_bias.resize(301); }},
+      {"min_tokens", [](GenerationRequest& r) { r.sampling.min_tokens = -1; }},
+      {"min_tokens", [](GenerationRequest& r) { r.sampling.min_tokens = 11; }},
+      {"stop_token_ids", [](GenerationRequest& r) { r.stop.stop_token_ids.assign(65, 1); }},
+      {"min_tokens",
+       [](GenerationRequest& r) {
+         r.sampling.min_tokens = 1;
+         r.stop.eos_ids.resize(100);
+         std::iota(r.stop.eos_ids.begin(), r.stop.eos_ids.end(), 0);
+       }},
       {"max_draft_tokens", [](GenerationRequest& r) { r.max_draft_tokens = -1; }}};
   for (const auto& [field, damage] : cases) {
     GenerationRequest request = Request("a");
@@ -164,6 +195,10 @@ TEST_F(EngineTest, RefusesWhatCouldDoHarmAndNamesTheField) {
   }
   GenerationRequest full = Request("a");
   full.stop.max_tokens = 95;
+  full.stop.stop_token_ids.assign(64, 99);
+  full.sampling.min_tokens = 95;
+  full.sampling.logit_bias = {{0, -100}, {99, 100}};
+  full.sampling.num_logprobs = 20;
   Submit(full);
 }
 

@@ -32,7 +32,7 @@ constexpr int kMaxTokens = 40;
 struct Generation {
   std::vector<TokenId> prompt;
   SamplingParams sampling;
-  int max_tokens = kMaxTokens;
+  StopParams stop{.max_tokens = kMaxTokens};
 };
 
 struct Output {
@@ -121,7 +121,7 @@ class EqualityTest : public ::testing::Test {
                                          std::optional<int> max_draft_tokens = std::nullopt) {
     GenerationRequest request{.request_id = id, .prompt = generation.prompt};
     request.sampling = generation.sampling;
-    request.stop.max_tokens = generation.max_tokens;
+    request.stop = generation.stop;
     request.max_draft_tokens = max_draft_tokens;
     auto sink = std::make_shared<SinkLog>();
     const absl::Status status = engine.Submit(std::move(request), sink);
@@ -145,6 +145,21 @@ class EqualityTest : public ::testing::Test {
     return outputs;
   }
 
+  // A model of 512 tokens ends on every fifth one, unless it may not.
+  static void AddEnds(int min_tokens, Generation& generation) {
+    for (TokenId id = 3; id < 320; id += 5) generation.stop.stop_token_ids.push_back(id);
+    for (TokenId id = 321; id < 512; id += 5) generation.stop.eos_ids.push_back(id);
+    generation.sampling.min_tokens = min_tokens;
+  }
+
+  static std::vector<LogitBias> Biases() {
+    std::vector<LogitBias> biases;
+    for (TokenId id = 1; id < 512; id += 2) {
+      biases.push_back({id, 0.25f * static_cast<float>(id % 17) - 2});
+    }
+    return biases;
+  }
+
   // Greedy and seeded, with and without processors and logprobs.
   static std::vector<Generation> Generations() {
     std::mt19937 random(3);
@@ -164,12 +179,26 @@ class EqualityTest : public ::testing::Test {
                                      .frequency_penalty = 0.6f,
                                      .seed = 13,
                                      .num_logprobs = 2},
-                                    {.temperature = 1.2f, .min_p = 0.05f, .seed = 14}};
+                                    {.temperature = 1.2f, .min_p = 0.05f, .seed = 14},
+                                    {.temperature = 1, .seed = 11, .choice = 3, .num_logprobs = 0},
+                                    {.temperature = 0, .num_logprobs = 2, .logit_bias = Biases()},
+                                    {.temperature = 0.9f,
+                                     .top_k = 40,
+                                     .top_p = 0.9f,
+                                     .min_p = 0.01f,
+                                     .repetition_penalty = 1.2f,
+                                     .presence_penalty = 0.2f,
+                                     .frequency_penalty = 0.6f,
+                                     .seed = 15,
+                                     .num_logprobs = 20,
+                                     .logit_bias = Biases(),
+                                     .min_tokens = 23}};
     for (const SamplingParams& sampling : kinds) {
       for (int length : {1, 19, 75}) {
         Generation& generation = generations.emplace_back();
         generation.sampling = sampling;
         for (int i = 0; i < length; ++i) generation.prompt.push_back(random() % 512);
+        if (sampling.min_tokens > 0) AddEnds(sampling.min_tokens, generation);
       }
     }
     return generations;
@@ -201,10 +230,43 @@ std::string* EqualityTest::dir_ = nullptr;
 TEST_F(EqualityTest, OutputsDifferFromEachOther) {
   std::set<std::vector<TokenId>> distinct;
   for (const Output& output : Reference()) {
-    EXPECT_EQ(output.token_ids.size(), size_t{kMaxTokens});
+    EXPECT_GE(output.token_ids.size(), 23u);
     distinct.insert(output.token_ids);
   }
   EXPECT_EQ(distinct.size(), Reference().size()) << "or the equalities say little";
+}
+
+TEST_F(EqualityTest, ASeedsChoicesDiffer) {
+  std::set<std::vector<TokenId>> distinct;
+  auto engine = Make(Config(), nullptr);
+  for (uint32_t choice = 0; choice < 4; ++choice) {
+    Generation generation{.prompt = {5, 6, 7}, .sampling = {.temperature = 1, .seed = 8}};
+    generation.sampling.choice = choice;
+    distinct.insert(RunAlone(*engine, {generation})[0].token_ids);
+  }
+  EXPECT_EQ(distinct.size(), 4u);
+}
+
+// Every fifth token ends: without the mask hardly any generation would come so far.
+TEST_F(EqualityTest, NothingEndsBeforeMinTokensAndItsEndsAreDrawnAfter) {
+  for (const char* draft : {"none", "noisy"}) {
+    EngineConfig config = Config();
+    config.fixed_draft_tokens = true;
+    config.max_draft_tokens = 6;
+    auto engine = Make(config, Draft(draft, &clock_));
+    int ended_early = 0, ended_at_once = 0;
+    for (uint64_t seed = 0; seed < 30; ++seed) {
+      Generation generation{.prompt = {5, 6, 7}, .sampling = {.temperature = 1, .seed = seed}};
+      AddEnds(11, generation);
+      const size_t masked = RunAlone(*engine, {generation})[0].token_ids.size();
+      EXPECT_GE(masked, 12u);
+      ended_at_once += masked == 12;
+      generation.sampling.min_tokens = 0;
+      ended_early += RunAlone(*engine, {generation})[0].token_ids.size() < 12;
+    }
+    EXPECT_GT(ended_early, 20) << draft;
+    EXPECT_GT(ended_at_once, 0) << draft << ": token 12 may be an end";
+  }
 }
 
 TEST_F(EqualityTest, TensorParallelDegreesAgree) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <numeric>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "common/gumbel.h"
@@ -26,6 +27,7 @@ class PlainSampler {
     for (float logit : logits) token.finite &= std::isfinite(logit);
     if (!token.finite) return token;
     const std::vector<float> raw = logits;
+    Bias(row, logits);
     Penalize(row, logits);
     token.id = Choose(logits, row);
     if (params.num_logprobs >= 0) token.logprobs = Logprobs(raw, token.id, params.num_logprobs);
@@ -33,6 +35,14 @@ class PlainSampler {
   }
 
  private:
+  static void Bias(const SampleRow& row, std::vector<float>& logits) {
+    const SamplingParams& p = *row.params;
+    for (const LogitBias& entry : p.logit_bias) logits[entry.id] += entry.bias;
+    const size_t num_generated = row.history.size() - row.prompt_tokens + row.drafts.size();
+    if (num_generated >= static_cast<size_t>(p.min_tokens)) return;
+    for (TokenId id : p.end_ids) logits[id] = -std::numeric_limits<float>::infinity();
+  }
+
   static void Penalize(const SampleRow& row, std::vector<float>& logits) {
     std::map<TokenId, int> output;
     std::vector<TokenId> path(row.history.begin(), row.history.end());
@@ -187,6 +197,21 @@ Problem MakeProblem(uint32_t seed, int num_rows) {
     for (TokenId& id : problem.histories.back()) id = random() % (kVocab / 8);
     problem.drafts.emplace_back(random() % 4);
     for (TokenId& id : problem.drafts.back()) id = random() % (kVocab / 8);
+    std::map<TokenId, float> biases;
+    while (chance(2)) biases[random() % kVocab] = static_cast<float>(random() % 41) - 20;
+    for (const auto& [id, bias] : biases) p.logit_bias.push_back({id, bias});
+    if (chance(3)) {
+      p.min_tokens = static_cast<int32_t>(random() % 40);
+      // Likely tokens, so that masking them changes the draw.
+      std::set<TokenId> end_ids;
+      for (int n = 0; n < 20; ++n) {
+        const TokenId id = random() % kVocab;
+        end_ids.insert(id);
+        row[id] += 4;
+      }
+      if (!biases.empty()) end_ids.insert(biases.begin()->first);
+      p.end_ids.assign(end_ids.begin(), end_ids.end());
+    }
   }
   for (int i = 0; i < num_rows; ++i) {
     problem.rows.push_back({&problem.params[i], problem.histories[i],
@@ -196,7 +221,7 @@ Problem MakeProblem(uint32_t seed, int num_rows) {
 }
 
 TEST(ShardSamplerTest, EqualsThePlainSamplerAndDoesNotDependOnTheNumberOfShards) {
-  int noisy = 0, filtered = 0;
+  int noisy = 0, filtered = 0, biased = 0, masked = 0;
   for (uint32_t seed = 1; seed <= 40; ++seed) {
     const Problem problem = MakeProblem(seed, 12);
     const auto one = DrawSharded(problem.logits, problem.rows, 1);
@@ -205,6 +230,12 @@ TEST(ShardSamplerTest, EqualsThePlainSamplerAndDoesNotDependOnTheNumberOfShards)
       EXPECT_EQ(one[i].id, plain.id) << "seed=" << seed << " row=" << i;
       ExpectSameLogprobs(one[i].logprobs, plain.logprobs, 2e-6f);
       noisy += problem.params[i].temperature > 0;
+      biased += !problem.params[i].logit_bias.empty();
+      SamplingParams unmasked = problem.params[i];
+      unmasked.min_tokens = 0;
+      SampleRow row = problem.rows[i];
+      row.params = &unmasked;
+      masked += PlainSampler::Draw(problem.logits[i], row).id != plain.id;
       filtered += problem.params[i].temperature > 0 && problem.params[i].top_p < 1;
     }
     for (int shards : {2, 3}) {
@@ -217,6 +248,8 @@ TEST(ShardSamplerTest, EqualsThePlainSamplerAndDoesNotDependOnTheNumberOfShards)
   }
   EXPECT_GT(noisy, 100);
   EXPECT_GT(filtered, 50);
+  EXPECT_GT(biased, 100);
+  EXPECT_GT(masked, 20);
 }
 
 TEST(ShardSamplerTest, ARowIsDrawnAlikeAloneAndAmongOthers) {
@@ -258,6 +291,48 @@ TEST(ShardSamplerTest, ARowThatIsNotFiniteIsFlaggedAndHarmsNoOther) {
   }
 }
 
+TEST(ShardSamplerTest, EndTokensAreMaskedInTheFirstMinTokensCountingDrafts) {
+  std::vector<float> logits(kVocab, 0.0f);
+  logits[7] = 50;  // an end token that would always win
+  logits[9] = 40;
+  const std::vector<TokenId> history = {1, 2, 3, 4, 5};  // three of them the prompt
+  const std::vector<TokenId> drafts = {9, 9, 9};
+  for (float temperature : {0.0f, 1.0f}) {
+    const SamplingParams params{.temperature = temperature, .min_tokens = 4, .end_ids = {7}};
+    for (int num_drafts = 0; num_drafts <= 3; ++num_drafts) {
+      const SampleRow row{&params, history, 3, absl::MakeConstSpan(drafts).first(num_drafts)};
+      const TokenId expected = 2 + num_drafts < 4 ? 9 : 7;
+      for (int shards : {1, 2, 3}) {
+        EXPECT_EQ(DrawSharded({logits}, {&row, 1}, shards)[0].id, expected) << num_drafts;
+      }
+    }
+  }
+}
+
+TEST(ShardSamplerTest, LogprobsStayThoseOfTheRawLogits) {
+  Problem problem = MakeProblem(9, 1);
+  problem.params[0] = {.temperature = 0, .num_logprobs = 3};
+  const auto plain = DrawSharded(problem.logits, problem.rows, 2);
+  const TokenId likeliest = plain[0].id;
+  problem.params[0].repetition_penalty = 2;
+  problem.params[0].logit_bias = {{likeliest, -100}, {likeliest + 1, 100}};
+  const auto biased = DrawSharded(problem.logits, problem.rows, 2);
+  EXPECT_EQ(biased[0].id, likeliest + 1);
+  EXPECT_EQ(biased[0].logprobs.top[0].logprob, plain[0].logprobs.top[0].logprob);
+  EXPECT_LT(biased[0].logprobs.token.logprob, plain[0].logprobs.top[0].logprob);
+}
+
+TEST(ShardSamplerTest, AMaskThatLeavesNothingIsAFaultOfItsRowAlone) {
+  Problem problem = MakeProblem(5, 3);
+  const auto clean = DrawSharded(problem.logits, problem.rows, 3);
+  problem.params[1].min_tokens = 1000;
+  problem.params[1].end_ids.resize(kVocab);
+  std::iota(problem.params[1].end_ids.begin(), problem.params[1].end_ids.end(), 0);
+  const auto drawn = DrawSharded(problem.logits, problem.rows, 3);
+  EXPECT_FALSE(drawn[1].finite);
+  for (int i : {0, 2}) EXPECT_EQ(drawn[i].id, clean[i].id);
+}
+
 TEST(ShardSamplerTest, TopKOfTiesKeepsTheLowestIds) {
   const std::vector<float> ties(kVocab, 1.0f);
   SamplingParams params{.temperature = 1, .top_k = 5};
@@ -285,6 +360,7 @@ TEST(ShardSamplerTest, AReducedVocabularySharesTheNoiseByTargetId) {
     std::vector<std::vector<float>> reduced;
     for (size_t i = 0; i < problem.rows.size(); ++i) {
       problem.params[i].top_p = 1;  // its mass is another one
+      std::erase_if(problem.params[i].logit_bias, [](const LogitBias& b) { return b.id % 3 == 1; });
       problem.params[i].num_logprobs = -1;
       for (TokenId id = 0; id < kVocab; ++id) {
         if (id % 3 == 1) problem.logits[i][id] = -1e4f;

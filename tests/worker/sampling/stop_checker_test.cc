@@ -16,6 +16,11 @@ TEST(StopCheckerTest, CutsWhatFollowsAStopOrEndOfSequence) {
   }
 }
 
+TEST(StopCheckerTest, EndIdsAreAllOfThemOnceInOrder) {
+  EXPECT_EQ(EndIds({.stop_token_ids = {40, 2, 40}, .eos_ids = {7, 2}}),
+            (std::vector<TokenId>{2, 7, 40}));
+}
+
 TEST(StopCheckerTest, CutsAtMaxTokens) {
   const StopDecision decision = StopChecker(kParams).Check(3, {10, 11, 12});
   EXPECT_EQ(decision.cause, StopCause::kMaxTokens);

@@ -27,10 +27,17 @@ class CountingUp final : public Proposer {
     absl::Mutex mutex;
     int caught_up = 0;  // tokens of the longest row that wanted no drafts
     absl::Duration budget;
+    int prompt_tokens = 0;  // of the sequence that began last
+    SamplingParams sampling;
   };
   explicit CountingUp(std::shared_ptr<Seen> seen) : seen_(std::move(seen)) {}
 
-  void Begin(SequenceId, absl::Span<const TokenId>, int, const SamplingParams&) override {}
+  void Begin(SequenceId, absl::Span<const TokenId>, int prompt_tokens,
+             const SamplingParams& sampling) override {
+    absl::MutexLock lock(&seen_->mutex);
+    seen_->prompt_tokens = prompt_tokens;
+    seen_->sampling = sampling;
+  }
   std::vector<std::vector<TokenId>> Propose(absl::Span<const ProposalRow> rows,
                                             absl::Duration budget) override {
     std::vector<std::vector<TokenId>> drafts(rows.size());
@@ -173,6 +180,60 @@ TEST_F(DraftServiceTest, TokensOutsideTheVocabularyAreRefused) {
   EXPECT_EQ(ErrorField(Propose(request)), "from_position");
   request.clear_target_instance_id();
   EXPECT_EQ(ErrorField(Propose(request)), "target_instance_id");
+}
+
+TEST_F(DraftServiceTest, EndTokenIdsAreFewAndOfTheVocabulary) {
+  auto request = Request({3}, 2);
+  auto& update = *request.mutable_rows(0)->mutable_update();
+  for (int i = 0; i < 128; ++i) update.add_end_token_ids(i % kVocabSize);
+  EXPECT_TRUE(Propose(request).ok());
+  update.add_end_token_ids(1);
+  EXPECT_EQ(ErrorField(Propose(request)), "end_token_ids");
+  update.clear_end_token_ids();
+  update.add_end_token_ids(kVocabSize);
+  EXPECT_EQ(ErrorField(Propose(request)), "end_token_ids");
+}
+
+// A draft that drew otherwise than its target would only be slow, and nobody would notice.
+TEST_F(DraftServiceTest, ARemoteProposerHandsOverHowTheTargetDraws) {
+  RemoteProposer proposer(
+      {.address = server_->address(), .tokenizer_digest = "digest", .vocab_size = kVocabSize},
+      "target", &clock_);
+  const absl::Time end = absl::Now() + kPatience;
+  while (!proposer.connected() && absl::Now() < end) absl::SleepFor(absl::Milliseconds(2));
+  const SamplingParams sampling{.temperature = 0.5f,
+                                .top_k = 7,
+                                .top_p = 0.75f,
+                                .min_p = 0.125f,
+                                .repetition_penalty = 1.5f,
+                                .presence_penalty = 0.25f,
+                                .frequency_penalty = -0.5f,
+                                .seed = 1ull << 60,
+                                .choice = 3,
+                                .logit_bias = {{2, -100}, {49, 0.5f}},
+                                .min_tokens = 500,  // beyond the draft's context
+                                .end_ids = {0, 17}};
+  proposer.Begin(1, {4, 5, 6}, 2, sampling);
+  absl::MutexLock lock(&seen_->mutex);
+  const auto begun = [&] { return seen_->prompt_tokens == 2; };
+  ASSERT_TRUE(seen_->mutex.AwaitWithTimeout(absl::Condition(&begun), kPatience));
+  const SamplingParams& seen = seen_->sampling;
+  EXPECT_EQ(seen.temperature, sampling.temperature);
+  EXPECT_EQ(seen.top_k, sampling.top_k);
+  EXPECT_EQ(seen.top_p, sampling.top_p);
+  EXPECT_EQ(seen.min_p, sampling.min_p);
+  EXPECT_EQ(seen.repetition_penalty, sampling.repetition_penalty);
+  EXPECT_EQ(seen.presence_penalty, sampling.presence_penalty);
+  EXPECT_EQ(seen.frequency_penalty, sampling.frequency_penalty);
+  EXPECT_EQ(seen.seed, sampling.seed);
+  EXPECT_EQ(seen.choice, sampling.choice);
+  ASSERT_EQ(seen.logit_bias.size(), 2u);
+  EXPECT_EQ(seen.logit_bias[0].id, 2);
+  EXPECT_EQ(seen.logit_bias[0].bias, -100);
+  EXPECT_EQ(seen.logit_bias[1].id, 49);
+  EXPECT_EQ(seen.logit_bias[1].bias, 0.5f);
+  EXPECT_EQ(seen.min_tokens, sampling.min_tokens);
+  EXPECT_EQ(seen.end_ids, sampling.end_ids);
 }
 
 // Both ends together: more sequences than the draft keeps, so that it forgets and is told again.
