@@ -6,10 +6,16 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <optional>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/log_entry.h"
+#include "common/log_format.h"
+#include "common/log_limiter.h"
 #include "common/strings.h"
 
 namespace krait {
@@ -17,6 +23,7 @@ namespace {
 
 std::atomic<int> min_severity{static_cast<int>(LogSeverity::kInfo)};
 std::atomic<int> verbosity{0};
+std::atomic<bool> json{false};
 
 std::string& Prefix() {
   static std::string& prefix = *new std::string;  // never destroyed: threads may log during exit
@@ -37,6 +44,23 @@ const char* BaseName(const char* path) {
   return slash == nullptr ? path : slash + 1;
 }
 
+absl::Duration MonotonicNow() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return absl::DurationFromTimespec(now);
+}
+
+// The number of entries of this place left out before this one; empty if this one is left out too.
+std::optional<int64_t> TakeTurn(LogSeverity severity, const char* file, int line) {
+  if (severity == LogSeverity::kFatal) return 0;
+  if (severity == LogSeverity::kInfo && Verbosity() > 0) return 0;
+  // Never destroyed: threads may log during exit.
+  static absl::Mutex& mutex = *new absl::Mutex;
+  static LogLimiter& limiter = *new LogLimiter(kMaxLogBurst, kMaxLogRate);
+  absl::MutexLock lock(&mutex);
+  return limiter.Take(file, line, MonotonicNow());
+}
+
 void WriteAll(const std::string& line) {
   size_t done = 0;
   while (done < line.size()) {
@@ -52,6 +76,11 @@ void SetMinLogSeverity(LogSeverity severity) { min_severity = static_cast<int>(s
 void SetVerbosity(int level) { verbosity = level; }
 int Verbosity() { return verbosity.load(std::memory_order_relaxed); }
 void SetLogPrefix(std::string prefix) { Prefix() = std::move(prefix); }
+
+void ApplyLogOptions(const LogOptions& options) {
+  json = options.json;
+  SetVerbosity(options.verbosity);
+}
 
 std::string LogText(std::string_view text, size_t max_bytes) {
   const bool cut = text.size() > max_bytes;
@@ -69,14 +98,17 @@ LogMessage::LogMessage(LogSeverity severity, const char* file, int line)
     : severity_(severity), file_(file), line_(line) {}
 
 LogMessage::~LogMessage() {
-  std::string text = stream_.str();
-  for (char& c : text) {
-    if (c == '\n' || c == '\r') c = ' ';  // one entry is one line, whatever a caller put in
-  }
-  const std::string& prefix = Prefix();
-  WriteAll(absl::StrCat(absl::string_view(&"IWEF"[static_cast<int>(severity_)], 1), " ",
-                        Timestamp(), " ", getpid(), " ", BaseName(file_), ":", line_, "] ", prefix,
-                        prefix.empty() ? "" : " ", text, "\n"));
+  const std::optional<int64_t> suppressed = TakeTurn(severity_, file_, line_);
+  if (!suppressed.has_value()) return;
+  if (*suppressed > 0) stream_ << " suppressed=" << *suppressed;
+  const LogEntry entry{.severity = severity_,
+                       .time = Timestamp(),
+                       .pid = getpid(),
+                       .file = BaseName(file_),
+                       .line = line_,
+                       .prefix = Prefix(),
+                       .message = stream_.str()};
+  WriteAll(json ? FormatJson(entry) : FormatText(entry));
   if (severity_ == LogSeverity::kFatal) std::abort();
 }
 

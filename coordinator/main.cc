@@ -14,6 +14,8 @@
 #include "common/build_info.h"
 #include "common/clock.h"
 #include "common/config_command_line.h"
+#include "common/library_logs.h"
+#include "common/log_format.h"
 #include "common/logging.h"
 #include "coordinator/server/coordinator.h"
 #include "krait/config.pb.h"
@@ -111,6 +113,8 @@ int Main(int argc, char** argv) {
   auto options = MakeCoordinatorOptions(config);
   if (!options.ok()) return Fail(kExitUsage, options.status());
   SetLogPrefix("role=coordinator");
+  ApplyLogOptions(options->log);
+  RouteLibraryLogs();
   return Serve(*std::move(options), BlockSignals());
 }
 

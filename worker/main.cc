@@ -15,6 +15,8 @@
 #include "common/clock.h"
 #include "common/config_command_line.h"
 #include "common/field_error.h"
+#include "common/library_logs.h"
+#include "common/log_format.h"
 #include "common/logging.h"
 #include "krait/config.pb.h"
 #include "worker/server/shutdown_signal.h"
@@ -23,8 +25,6 @@
 
 namespace krait {
 namespace {
-
-constexpr absl::Duration kDrainGrace = absl::Seconds(30);
 
 std::string Help() {
   return absl::StrCat(
@@ -88,7 +88,7 @@ int Serve(const WorkerOptions& options) {
   }
   const int received = shutdown.Wait();
   LOG(INFO) << "signal=" << received << " msg=\"draining\"";
-  const bool idle = server.Stop(kDrainGrace);
+  const bool idle = server.Stop(options.drain_timeout);
   LOG(INFO) << "all_finished=" << idle << " msg=\"stopped\"";
   return 0;
 }
@@ -106,6 +106,8 @@ int Main(int argc, char** argv) {
   const auto options = MakeWorkerOptions(config, num_cores);
   if (!options.ok()) return Fail(kExitUsage, options.status());
   SetLogPrefix(absl::StrCat("role=", options->role_name()));
+  ApplyLogOptions(options->log);
+  RouteLibraryLogs();
   return Serve(*options);
 }
 

@@ -2,6 +2,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/grpc_status.h"
+#include "common/logging.h"
+#include "common/request_limits.h"
 #include "common/status_macros.h"
 #include "worker/server/generate_call.h"
 
@@ -33,6 +35,9 @@ grpc::ServerWriteReactor<internal::v1::TokenChunk>* WorkerService::Generate(
   auto call = GenerateCall::Create(engine, request->request_id());
   // Before the engine can end it: gRPC cancels only after this function has returned.
   const absl::Status status = Submit(engine, *request, call);
+  VLOG(1) << "request_id=" << LogText(request->request_id(), kMaxRequestIdBytes)
+          << " prompt_tokens=" << request->prompt_token_ids_size()
+          << " status=" << LogText(status.ToString());
   if (status.ok()) {
     call->SetAccepted();
   } else {
