@@ -13,8 +13,6 @@
 namespace krait {
 namespace {
 
-constexpr int kMaxSeries = 2000;
-
 bool HasUnit(const std::string& name) {
   for (const char* unit : {"_seconds", "_tokens", "_bytes", "_rows"}) {
     if (absl::EndsWith(name, unit)) return true;
@@ -59,7 +57,10 @@ const std::vector<double>& TokenCountBuckets() {
   return buckets;
 }
 
-Metrics::Metrics(MetricLabels constant_labels) : constant_labels_(std::move(constant_labels)) {
+Metrics::Metrics(MetricLabels constant_labels)
+    : constant_labels_(std::move(constant_labels)),
+      num_dropped_(AddCounter("krait_metric_series_dropped_total",
+                              "Series that are not exported because there are too many.")) {
   AddGauge("krait_build_info", "Version and build of this process; always 1.",
            {{"version", std::string(Version())}, {"build_id", BuildId()}})
       .Set(1);
@@ -70,26 +71,32 @@ Metrics::Metrics(MetricLabels constant_labels) : constant_labels_(std::move(cons
 prometheus::Counter& Metrics::AddCounter(const std::string& name, const std::string& help,
                                          const MetricLabels& labels) {
   CHECK_OK(CheckMetricName(name, Type::kCounter));
-  CountSeries();
-  return prometheus::BuildCounter().Name(name).Help(help).Register(registry_).Add(
-      WithConstant(labels));
+  return prometheus::BuildCounter()
+      .Name(name)
+      .Help(help)
+      .Register(NextRegistry())
+      .Add(WithConstant(labels));
 }
 
 prometheus::Gauge& Metrics::AddGauge(const std::string& name, const std::string& help,
                                      const MetricLabels& labels) {
   CHECK_OK(CheckMetricName(name, Type::kGauge));
-  CountSeries();
-  return prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add(
-      WithConstant(labels));
+  return prometheus::BuildGauge()
+      .Name(name)
+      .Help(help)
+      .Register(NextRegistry())
+      .Add(WithConstant(labels));
 }
 
 prometheus::Histogram& Metrics::AddHistogram(const std::string& name, const std::string& help,
                                              const std::vector<double>& buckets,
                                              const MetricLabels& labels) {
   CHECK_OK(CheckMetricName(name, Type::kHistogram));
-  CountSeries();
-  return prometheus::BuildHistogram().Name(name).Help(help).Register(registry_).Add(
-      WithConstant(labels), buckets);
+  return prometheus::BuildHistogram()
+      .Name(name)
+      .Help(help)
+      .Register(NextRegistry())
+      .Add(WithConstant(labels), buckets);
 }
 
 std::string Metrics::Serialize() const {
@@ -106,7 +113,11 @@ MetricLabels Metrics::WithConstant(const MetricLabels& labels) const {
   return all;
 }
 
-void Metrics::CountSeries() { CHECK_LE(++num_series_, kMaxSeries) << "too many metric series"; }
+prometheus::Registry& Metrics::NextRegistry() {
+  if (++num_series_ <= kMaxSeries) return registry_;
+  num_dropped_.Increment();
+  return dropped_;
+}
 
 absl::Status CheckMetricName(const std::string& name, Metrics::Type type) {
   const auto error = [&](const char* reason) {

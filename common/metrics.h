@@ -33,13 +33,15 @@ const std::vector<double>& TokenCountBuckets();      // tokens of a request: 1-2
 class Metrics {
  public:
   enum class Type { kCounter, kGauge, kHistogram };
+  static constexpr int kMaxSeries = 2000;
 
   // `constant_labels` go on every series but process_*, e.g. {{"model_name", "SmolLM2"}}.
   explicit Metrics(MetricLabels constant_labels);
   Metrics(const Metrics&) = delete;
 
-  // CHECK-fails if CheckMetricName objects, or past 2,000 series: both are bugs in our code. The
-  // same name with other labels adds a series to the family.
+  // CHECK-fails if CheckMetricName objects: a bug in our code. The same name with other labels adds
+  // a series to the family. At most kMaxSeries: what is added beyond works but is not exported, and
+  // krait_metric_series_dropped_total counts it.
   prometheus::Counter& AddCounter(const std::string& name, const std::string& help,
                                   const MetricLabels& labels = {});
   prometheus::Gauge& AddGauge(const std::string& name, const std::string& help,
@@ -53,11 +55,14 @@ class Metrics {
 
  private:
   MetricLabels WithConstant(const MetricLabels& labels) const;
-  void CountSeries();
+  // Where the next series goes.
+  prometheus::Registry& NextRegistry();
 
   const MetricLabels constant_labels_;
   prometheus::Registry registry_;
+  prometheus::Registry dropped_;  // never exported
   std::atomic<int> num_series_{0};
+  prometheus::Counter& num_dropped_;
 };
 
 // What promtool asks of a name and vLLM's habits allow: prefix krait_, [a-z0-9_], counters end in

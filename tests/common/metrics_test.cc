@@ -11,6 +11,7 @@ namespace krait {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(MetricNames, PrefixUnitAndTotalAreChecked) {
   using Type = Metrics::Type;
@@ -52,20 +53,16 @@ TEST(Metrics, BucketBoundsRise) {
   EXPECT_EQ(InterTokenLatencyBuckets().front(), 0.001);
 }
 
-TEST(MetricsDeathTest, TheNumberOfSeriesIsBounded) {
-  EXPECT_DEATH(
-      {
-        Metrics metrics{MetricLabels()};
-        for (int i = 0; i < 2000; ++i) {
-          metrics.AddGauge("krait_g", "G.", {{"i", std::to_string(i)}});
-        }
-      },
-      "too many metric series");
-}
-
-TEST(BuildInfo, NamesTheBinary) {
-  EXPECT_EQ(BuildId().size(), 16u);
-  EXPECT_EQ(VersionLine("p"), "p " + std::string(Version()) + " (build " + BuildId() + ")");
+TEST(Metrics, SeriesBeyondTheCapWorkButAreNotExported) {
+  Metrics metrics(MetricLabels{});
+  for (int i = 0; i < Metrics::kMaxSeries + 50; ++i) {
+    metrics.AddCounter("krait_flood_total", "Too many.", {{"i", std::to_string(i)}}).Increment();
+  }
+  const std::string text = metrics.Serialize();
+  EXPECT_THAT(text, HasSubstr("krait_flood_total{i=\"0\"} 1\n"));
+  EXPECT_THAT(text, Not(HasSubstr("i=\"2049\"")));
+  // Its own, build_info and start_time are series too.
+  EXPECT_THAT(text, HasSubstr("krait_metric_series_dropped_total 53\n"));
 }
 
 }  // namespace
