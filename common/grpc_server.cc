@@ -48,7 +48,7 @@ void SetLimits(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams);
 }
 
-void SetConnectionPolicy(grpc::ServerBuilder& builder) {
+void SetConnectionPolicy(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
   // With SO_REUSEPORT, gRPC's default, a second server on the port starts and takes half the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
@@ -56,7 +56,8 @@ void SetConnectionPolicy(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 3);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, 5 * kMinute);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, options.handshake_timeout_ms);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, options.idle_timeout_ms);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, 30 * kMinute);
   // Longer than the longest stream that is allowed: an old connection ends, its streams do not.
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, 35 * kMinute);
@@ -87,6 +88,11 @@ absl::StatusOr<GrpcServerOptions> MakeGrpcServerOptions(const std::string& liste
   RETURN_IF_ERROR(SetLimit("max_concurrent_streams", limits.has_max_concurrent_streams(),
                            limits.max_concurrent_streams(), 1, 65'536,
                            options.max_concurrent_streams));
+  RETURN_IF_ERROR(SetLimit("handshake_timeout_ms", limits.has_handshake_timeout_ms(),
+                           limits.handshake_timeout_ms(), 10, 600'000,
+                           options.handshake_timeout_ms));
+  RETURN_IF_ERROR(SetLimit("idle_timeout_ms", limits.has_idle_timeout_ms(),
+                           limits.idle_timeout_ms(), 10, 86'400'000, options.idle_timeout_ms));
   return options;
 }
 
@@ -104,7 +110,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
       std::unique_ptr<GrpcServer>(new GrpcServer(std::make_unique<HealthService>(Names(services))));
   grpc::ServerBuilder builder;
   SetLimits(options, builder);
-  SetConnectionPolicy(builder);
+  SetConnectionPolicy(options, builder);
   int port = 0;
   builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(server->health_.get());

@@ -19,6 +19,8 @@ struct GrpcServerOptions {
   int max_request_kib = 1024;
   int max_metadata_kib = 8;
   int max_concurrent_streams = 1024;  // on one connection
+  int handshake_timeout_ms = 10'000;
+  int idle_timeout_ms = 300'000;
 };
 
 // `limits` over these defaults. INVALID_ARGUMENT names the field, the value and the range.

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <google/protobuf/descriptor.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <thread>
 
@@ -35,6 +38,14 @@ class FakeCluster final : public v1::ClusterService::CallbackService {
     return new Slow(&started);
   }
 
+  // Echoes nothing: what counts is whether the request gets here.
+  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* context, const v1::DrainRequest*,
+                                  v1::DrainResponse*) override {
+    auto* reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
   absl::Notification started;
 
  private:
@@ -45,6 +56,16 @@ class FakeCluster final : public v1::ClusterService::CallbackService {
     void OnDone() override { delete this; }
   };
 };
+
+int ConnectTo(int port) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
+  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  return fd;
+}
 
 class GrpcServerTest : public ::testing::Test {
  protected:
@@ -113,13 +134,74 @@ TEST_F(GrpcServerTest, ThePortIsNotShared) {
   EXPECT_THAT(second.status().ToString(), HasSubstr(server_->address()));
 }
 
-TEST_F(GrpcServerTest, OversizedRequestsAreRefused) {
-  v1::DrainRequest request;
-  request.set_worker(std::string(2 << 20, 'w'));
-  v1::DrainResponse response;
-  grpc::ClientContext context;
-  EXPECT_EQ(v1::ClusterService::NewStub(channel_)->Drain(&context, request, &response).error_code(),
-            grpc::StatusCode::RESOURCE_EXHAUSTED);
+TEST_F(GrpcServerTest, RequestsUpToOneMebibyteAreTaken) {
+  const auto stub = v1::ClusterService::NewStub(channel_);
+  const size_t envelope = 4;  // tag and length of the one field
+  for (const auto& [size, code] :
+       {std::pair((1 << 20) - envelope, grpc::StatusCode::OK),
+        std::pair((1 << 20) - envelope + 1, grpc::StatusCode::RESOURCE_EXHAUSTED)}) {
+    v1::DrainRequest request;
+    request.set_worker(std::string(size, 'w'));
+    v1::DrainResponse response;
+    grpc::ClientContext context;
+    EXPECT_EQ(stub->Drain(&context, request, &response).error_code(), code) << size;
+  }
+}
+
+// HTTP/2 counts name, value and 32 bytes an entry; the call's own headers take the rest.
+TEST_F(GrpcServerTest, HeadersUpToEightKibibytesAreTaken) {
+  const auto stub = v1::ClusterService::NewStub(channel_);
+  for (const auto& [size, code] : {std::pair(7000, grpc::StatusCode::OK),
+                                   std::pair(8192, grpc::StatusCode::RESOURCE_EXHAUSTED)}) {
+    grpc::ClientContext context;
+    context.AddMetadata("x-large", std::string(size, 'h'));
+    v1::DrainResponse response;
+    EXPECT_EQ(stub->Drain(&context, {}, &response).error_code(), code) << size;
+  }
+}
+
+TEST_F(GrpcServerTest, SilentConnectionsAreClosed) {
+  GrpcServerOptions options;
+  options.handshake_timeout_ms = 100;
+  const auto server = GrpcServer::Start(options, {}).value();
+  const int fd = ConnectTo(server->port());
+  char byte = 0;
+  while (recv(fd, &byte, 1, 0) > 0) {
+  }  // gRPC may have sent its settings
+  close(fd);
+}
+
+TEST_F(GrpcServerTest, ConnectionsWithoutCallsAreClosed) {
+  GrpcServerOptions options;
+  options.idle_timeout_ms = 100;
+  const auto server = GrpcServer::Start(options, {}).value();
+  const auto channel = grpc::CreateChannel(server->address(), grpc::InsecureChannelCredentials());
+  const auto soon = std::chrono::system_clock::now() + std::chrono::seconds(20);
+  ASSERT_TRUE(channel->WaitForConnected(soon));
+  EXPECT_TRUE(channel->WaitForStateChange(GRPC_CHANNEL_READY, soon));
+}
+
+TEST_F(GrpcServerTest, CallsBeyondTheStreamLimitWait) {
+  GrpcServerOptions options;
+  options.max_concurrent_streams = 1;
+  const auto server =
+      GrpcServer::Start(options, {{v1::ClusterService::service_full_name(), &cluster_}}).value();
+  const auto channel = grpc::CreateChannel(server->address(), grpc::InsecureChannelCredentials());
+  const auto stub = v1::ClusterService::NewStub(channel);
+  grpc::ClientContext first;
+  std::thread client([&] {
+    v1::ListWorkersResponse response;
+    stub->ListWorkers(&first, {}, &response);
+  });
+  cluster_.started.WaitForNotification();
+  v1::GetLoadResponse load;
+  grpc::ClientContext second;
+  second.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(100));
+  EXPECT_EQ(stub->GetLoad(&second, {}, &load).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  first.TryCancel();
+  client.join();
+  grpc::ClientContext third;
+  EXPECT_TRUE(stub->GetLoad(&third, {}, &load).ok());
 }
 
 TEST_F(GrpcServerTest, ShutdownCancelsWhatOutlivesTheGrace) {
