@@ -3,6 +3,10 @@
 #include <atomic>
 #include <chrono>
 #include <map>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -27,23 +31,92 @@ absl::Status AsLostWorker(absl::Status status) {
   return absl::UnavailableError("the worker's stream broke off");
 }
 
+// What the clients of one factory share: their running calls, so that closing a client reaches
+// them, and the care for the last channel. A call's context keeps its channel, and gRPC 1.51 aborts
+// when the last channel of a process goes away on a thread that runs callbacks (~Channel joins the
+// thread it runs on): one channel is kept until every call is over and its context destroyed.
+class OpenCalls {
+ public:
+  using Id = std::pair<int64_t, int64_t>;  // client, call
+
+  int64_t NewClient() {
+    absl::MutexLock lock(&mutex_);
+    open_clients_.insert(++last_client_);
+    return last_client_;
+  }
+  // False if the client is closed; the call is to be cancelled then.
+  bool Add(Id id, std::weak_ptr<WorkerStream> stream) {
+    absl::MutexLock lock(&mutex_);
+    streams_[id] = std::move(stream);
+    return open_clients_.count(id.first) > 0;
+  }
+  // The call's context is gone.
+  void Remove(Id id) {
+    absl::MutexLock lock(&mutex_);
+    streams_.erase(id);
+  }
+  void Keep(const std::shared_ptr<grpc::Channel>& channel) {
+    absl::MutexLock lock(&mutex_);
+    if (kept_ == nullptr) kept_ = channel;
+  }
+  void Close(int64_t client) {
+    std::vector<std::weak_ptr<WorkerStream>> streams;
+    {
+      absl::MutexLock lock(&mutex_);
+      open_clients_.erase(client);
+      const auto end = streams_.lower_bound({client + 1, 0});
+      for (auto it = streams_.lower_bound({client, 0}); it != end; ++it) {
+        streams.push_back(it->second);
+      }
+    }
+    Cancel(streams);
+  }
+  void CloseAllAndWait() {
+    std::vector<std::weak_ptr<WorkerStream>> streams;
+    {
+      absl::MutexLock lock(&mutex_);
+      open_clients_.clear();
+      for (const auto& [id, stream] : streams_) streams.push_back(stream);
+    }
+    Cancel(streams);
+    absl::MutexLock lock(&mutex_);
+    const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return streams_.empty(); };
+    mutex_.Await(absl::Condition(&none));
+  }
+
+ private:
+  static void Cancel(const std::vector<std::weak_ptr<WorkerStream>>& streams) {
+    for (const auto& weak : streams) {
+      if (const auto stream = weak.lock()) stream->Cancel();
+    }
+  }
+
+  std::shared_ptr<grpc::Channel> kept_ ABSL_GUARDED_BY(mutex_);
+  absl::Mutex mutex_;
+  int64_t last_client_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::set<int64_t> open_clients_ ABSL_GUARDED_BY(mutex_);
+  std::map<Id, std::weak_ptr<WorkerStream>> streams_ ABSL_GUARDED_BY(mutex_);
+};
+
 // One call. Reads are started by whoever consumes the chunks, so a hold keeps the call open between
 // them; it is released when no read will follow.
 class GrpcWorkerStream final : public WorkerStream,
                                public grpc::ClientReadReactor<TokenChunk>,
                                public std::enable_shared_from_this<GrpcWorkerStream> {
  public:
-  GrpcWorkerStream(std::shared_ptr<WorkerStreamObserver> observer, const GenerateRequest& request)
-      : observer_(std::move(observer)), request_(request) {}
+  GrpcWorkerStream(std::shared_ptr<WorkerStreamObserver> observer, const GenerateRequest& request,
+                   std::shared_ptr<OpenCalls> calls, OpenCalls::Id id)
+      : observer_(std::move(observer)), request_(request), calls_(std::move(calls)), id_(id) {}
 
-  // `on_end` is called after the observer's OnEnd.
-  void Start(WorkerService::Stub& stub, absl::Duration timeout, std::function<void()> on_end) {
+  void Start(WorkerService::Stub& stub, absl::Duration timeout) {
     self_ = shared_from_this();
-    on_end_ = std::move(on_end);
+    absl::MutexLock lock(&mutex_);  // a Cancel from elsewhere waits until the call has started
+    context_.emplace();
     if (timeout < absl::Hours(24)) {
-      context_.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
+      context_->set_deadline(std::chrono::system_clock::now() +
+                             absl::ToChronoMilliseconds(timeout));
     }
-    stub.async()->Generate(&context_, &request_, this);
+    stub.async()->Generate(&*context_, &request_, this);
     AddHold();
     StartRead(&chunk_);
     StartCall();
@@ -57,9 +130,9 @@ class GrpcWorkerStream final : public WorkerStream,
   }
 
   void Cancel() override {
-    context_.TryCancel();
     absl::MutexLock lock(&mutex_);
     cancelled_ = true;
+    if (context_.has_value()) context_->TryCancel();
     if (!reading_) ReleaseHold();
   }
 
@@ -74,9 +147,13 @@ class GrpcWorkerStream final : public WorkerStream,
   }
 
   void OnDone(const grpc::Status& status) override {
+    {
+      absl::MutexLock lock(&mutex_);
+      context_.reset();
+    }
     observer_->OnEnd(AsLostWorker(FromGrpcStatus(status)));
-    on_end_();
-    self_.reset();  // may delete this
+    const std::shared_ptr<GrpcWorkerStream> last = std::move(self_);
+    calls_->Remove(id_);
   }
 
   void ReleaseHold() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -87,46 +164,16 @@ class GrpcWorkerStream final : public WorkerStream,
 
   const std::shared_ptr<WorkerStreamObserver> observer_;
   const GenerateRequest request_;
-  grpc::ClientContext context_;
-  TokenChunk chunk_;  // of the read in flight, then the observer's
-  std::function<void()> on_end_;
+  const std::shared_ptr<OpenCalls> calls_;
+  const OpenCalls::Id id_;
+  TokenChunk chunk_;                        // of the read in flight, then the observer's
   std::shared_ptr<GrpcWorkerStream> self_;  // while gRPC refers to this
   absl::Mutex mutex_;
+  // From Start until gRPC is done with the call.
+  std::optional<grpc::ClientContext> context_ ABSL_GUARDED_BY(mutex_);
   bool reading_ ABSL_GUARDED_BY(mutex_) = true;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool hold_released_ ABSL_GUARDED_BY(mutex_) = false;
-};
-
-// The streams of one client, so that Close reaches them. Outlives the client while streams end.
-class LiveStreams {
- public:
-  // False once closed.
-  bool Add(int64_t id, std::weak_ptr<WorkerStream> stream) {
-    absl::MutexLock lock(&mutex_);
-    if (closed_) return false;
-    streams_[id] = std::move(stream);
-    return true;
-  }
-  void Remove(int64_t id) {
-    absl::MutexLock lock(&mutex_);
-    streams_.erase(id);
-  }
-  void Close() {
-    std::map<int64_t, std::weak_ptr<WorkerStream>> streams;
-    {
-      absl::MutexLock lock(&mutex_);
-      closed_ = true;
-      streams.swap(streams_);
-    }
-    for (auto& [id, weak] : streams) {
-      if (const auto stream = weak.lock()) stream->Cancel();
-    }
-  }
-
- private:
-  absl::Mutex mutex_;
-  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  std::map<int64_t, std::weak_ptr<WorkerStream>> streams_ ABSL_GUARDED_BY(mutex_);
 };
 
 std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
@@ -145,32 +192,45 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
 
 class GrpcWorkerClient final : public WorkerClient {
  public:
-  explicit GrpcWorkerClient(const std::string& address)
-      : stub_(WorkerService::NewStub(Connect(address))) {}
+  GrpcWorkerClient(const std::string& address, std::shared_ptr<OpenCalls> calls)
+      : calls_(std::move(calls)),
+        id_(calls_->NewClient()),
+        channel_(Connect(address)),
+        stub_(WorkerService::NewStub(channel_)) {
+    calls_->Keep(channel_);
+  }
 
   std::shared_ptr<WorkerStream> Generate(const GenerateRequest& request, absl::Duration timeout,
                                          std::shared_ptr<WorkerStreamObserver> observer) override {
-    const auto stream = std::make_shared<GrpcWorkerStream>(std::move(observer), request);
-    const int64_t id = next_id_++;
-    const bool open = live_->Add(id, stream);
-    stream->Start(*stub_, timeout, [live = live_, id] { live->Remove(id); });
+    const OpenCalls::Id id(id_, next_call_++);
+    const auto stream =
+        std::make_shared<GrpcWorkerStream>(std::move(observer), request, calls_, id);
+    const bool open = calls_->Add(id, stream);
+    stream->Start(*stub_, timeout);
     if (!open) stream->Cancel();
     return stream;
   }
 
-  void Close() override { live_->Close(); }
+  void Close() override { calls_->Close(id_); }
 
  private:
+  const std::shared_ptr<OpenCalls> calls_;
+  const int64_t id_;
+  const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<WorkerService::Stub> stub_;
-  const std::shared_ptr<LiveStreams> live_ = std::make_shared<LiveStreams>();
-  std::atomic<int64_t> next_id_{0};
+  std::atomic<int64_t> next_call_{0};
 };
 
 class GrpcWorkerClientFactory final : public WorkerClientFactory {
  public:
+  ~GrpcWorkerClientFactory() override { calls_->CloseAllAndWait(); }
+
   std::shared_ptr<WorkerClient> Create(const std::string& address) override {
-    return std::make_shared<GrpcWorkerClient>(address);
+    return std::make_shared<GrpcWorkerClient>(address, calls_);
   }
+
+ private:
+  const std::shared_ptr<OpenCalls> calls_ = std::make_shared<OpenCalls>();
 };
 
 }  // namespace

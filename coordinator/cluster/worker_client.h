@@ -45,6 +45,7 @@ class WorkerClient {
 // Makes a client of the worker at "host:port".
 class WorkerClientFactory {
  public:
+  // Ends what its clients still run, and waits for that. Not on a thread that delivers events.
   virtual ~WorkerClientFactory() = default;
   virtual std::shared_ptr<WorkerClient> Create(const std::string& address) = 0;
 };

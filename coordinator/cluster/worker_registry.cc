@@ -1,6 +1,7 @@
 #include "coordinator/cluster/worker_registry.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
@@ -165,8 +166,7 @@ std::vector<WorkerView> WorkerRegistry::Routable() const {
   absl::MutexLock lock(&mutex_);
   std::vector<WorkerView> views;
   for (const auto& [name, member] : members_) {
-    if (!member.live_target() || member.worker.state() != v1::WORKER_STATE_READY) continue;
-    if (member.unreachable) continue;
+    if (!IsRoutable(member)) continue;
     views.push_back({.key = {name, member.worker.epoch()},
                      .address = member.worker.address(),
                      .load = member.worker.load(),
@@ -175,6 +175,15 @@ std::vector<WorkerView> WorkerRegistry::Routable() const {
                      .limits = member.limits});
   }
   return views;
+}
+
+int WorkerRegistry::Capacity() const {
+  absl::MutexLock lock(&mutex_);
+  int64_t capacity = 0;
+  for (const auto& [name, member] : members_) {
+    if (IsRoutable(member)) capacity += member.worker.load().max_running();
+  }
+  return static_cast<int>(std::clamp<int64_t>(capacity, 0, INT32_MAX));
 }
 
 void WorkerRegistry::OnPlaced(const WorkerKey& key) {
@@ -236,6 +245,11 @@ WorkerRegistry::Member* WorkerRegistry::Find(const WorkerKey& key) {
   const auto found = members_.find(key.name);
   if (found == members_.end() || found->second.worker.epoch() != key.epoch) return nullptr;
   return &found->second;
+}
+
+bool WorkerRegistry::IsRoutable(const Member& member) {
+  return member.live_target() && member.worker.state() == v1::WORKER_STATE_READY &&
+         !member.unreachable;
 }
 
 void WorkerRegistry::MakeGone(Member& member, absl::Duration now) {

@@ -85,6 +85,9 @@ class WorkerRegistry {
   // READY targets that may take a stream, by name. Without those reported unreachable.
   std::vector<WorkerView> Routable() const;
 
+  // Streams that the routable targets can run at once, by what they report.
+  int Capacity() const;
+
   // A stream was placed on / has left a worker. Unknown keys are ignored: it may be gone.
   void OnPlaced(const WorkerKey& key);
   void OnFinished(const WorkerKey& key);
@@ -126,6 +129,7 @@ class WorkerRegistry {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RefreshLimits() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Member* Find(const WorkerKey& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static bool IsRoutable(const Member& member);
   static void MakeGone(Member& member, absl::Duration now);
 
   const Options options_;

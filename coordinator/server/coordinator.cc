@@ -51,10 +51,12 @@ Coordinator::Coordinator(Parts parts, std::unique_ptr<RoutingPolicy> policy)
       admission_({.max_requests = options_.max_requests,
                   .max_queued = options_.max_queued,
                   .token_budget = options_.token_budget}),
+      retry_budget_(options_.retry_budget_percent, options_.retry_budget_burst),
       pool_(*client_factory_),
       router_(registry_, std::move(policy)),
       health_checker_(clock_, registry_, pool_),
-      session_context_{clock_, options_, *model_, registry_, admission_, router_, pool_, metrics_},
+      session_context_{clock_,        options_,        *model_, registry_, admission_,
+                       retry_budget_, wait_estimator_, router_, pool_,     metrics_},
       generation_service_(session_context_),
       cluster_service_(registry_, admission_, generation_service_, [this] { StartDraining(); }),
       registry_service_(clock_, options_.lease, absl::StrFormat("%016x", RandomBits()), registry_,
@@ -86,6 +88,7 @@ Coordinator::~Coordinator() {
   admin_server_.reset();
   sessions().EndAll(absl::UnavailableError("the coordinator stops"));
   if (grpc_server_ != nullptr) grpc_server_->Shutdown(kStopGrace);
+  client_factory_.reset();
 }
 
 void Coordinator::StartDraining() {
@@ -107,7 +110,7 @@ bool Coordinator::DrainAndStop() {
 
 void Coordinator::Tick() {
   metrics_.leases_expired.Increment(health_checker_.Sweep());
-  sessions().PokeAll();
+  sessions().PokeDue(clock_.Now());
 }
 
 std::string Coordinator::MetricsText() {
