@@ -36,8 +36,24 @@ absl::Status SetLimits(const CoordinatorConfig& config, CoordinatorOptions& opti
                       options.max_queued));
   RETURN_IF_ERROR(Set<int64_t>("token_budget", config.has_token_budget(), config.token_budget(), 1,
                                1'000'000'000'000, 1'000'000, options.token_budget));
-  return Set("max_attempts", config.has_max_attempts(), config.max_attempts(), 1, 100, 3,
-             options.max_attempts);
+  RETURN_IF_ERROR(Set("max_attempts", config.has_max_attempts(), config.max_attempts(), 1, 100, 3,
+                      options.max_attempts));
+  RETURN_IF_ERROR(Set("retry_budget_percent", config.has_retry_budget_percent(),
+                      config.retry_budget_percent(), 0, 100, 10, options.retry_budget_percent));
+  return Set("retry_budget_burst", config.has_retry_budget_burst(), config.retry_budget_burst(), 0,
+             100'000, 256, options.retry_budget_burst);
+}
+
+absl::Status SetStreamBuffer(const CoordinatorConfig& config, CoordinatorOptions& options) {
+  RETURN_IF_ERROR(Set("stream_buffer_tokens", config.has_stream_buffer_tokens(),
+                      config.stream_buffer_tokens(), 1, 1'000'000, 1024,
+                      options.stream_buffer_tokens));
+  int kib = 0;
+  RETURN_IF_ERROR(Set("stream_buffer_kib", config.has_stream_buffer_kib(),
+                      config.stream_buffer_kib(), 1, 65'536, 64, kib));
+  options.stream_buffer_bytes = kib << 10;
+  return SetMs("slow_client_timeout_ms", config.has_slow_client_timeout_ms(),
+               config.slow_client_timeout_ms(), 1, 30'000, options.slow_client_timeout);
 }
 
 absl::Status SetTimes(const CoordinatorConfig& config, CoordinatorOptions& options) {
@@ -87,6 +103,8 @@ absl::StatusOr<CoordinatorOptions> MakeCoordinatorOptions(const CoordinatorConfi
   options.routing_policy = OrDefault(config.routing_policy(), "least_loaded");
   RETURN_IF_ERROR(SetLimits(config, options));
   RETURN_IF_ERROR(SetTimes(config, options));
+  RETURN_IF_ERROR(SetStreamBuffer(config, options));
+  ASSIGN_OR_RETURN(options.log, MakeLogOptions(config.log_format(), config.log_verbosity()));
   return options;
 }
 

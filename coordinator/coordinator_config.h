@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/grpc_server.h"
+#include "common/log_format.h"
 #include "krait/config.pb.h"
 
 namespace krait {
@@ -17,6 +18,7 @@ struct CoordinatorOptions {
   std::string model_path;
   std::string model_name;
   std::string port_file;  // empty: none
+  LogOptions log;
 
   std::string routing_policy;
   int max_requests = 0;
@@ -28,6 +30,11 @@ struct CoordinatorOptions {
   absl::Duration queue_timeout;
   absl::Duration lease;
   absl::Duration drain_timeout;
+  int stream_buffer_tokens = 0;
+  int stream_buffer_bytes = 0;
+  absl::Duration slow_client_timeout;
+  int retry_budget_percent = 0;
+  int retry_budget_burst = 0;
 };
 
 // INVALID_ARGUMENT names the field, the value and the range.

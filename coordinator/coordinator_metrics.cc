@@ -9,11 +9,9 @@ constexpr std::pair<Method, const char*> kMethods[] = {{Method::kGenerate, "Gene
                                                        {Method::kGetModelInfo, "GetModelInfo"}};
 
 constexpr std::pair<Rejection, const char*> kRejections[] = {
-    {Rejection::kMaxRequests, "max_requests"},
-    {Rejection::kTokenBudget, "token_budget"},
-    {Rejection::kMaxQueued, "max_queued"},
-    {Rejection::kQueueTimeout, "queue_timeout"},
-    {Rejection::kDraining, "draining"}};
+    {Rejection::kMaxRequests, "max_requests"}, {Rejection::kTokenBudget, "token_budget"},
+    {Rejection::kMaxQueued, "max_queued"},     {Rejection::kQueueTimeout, "queue_timeout"},
+    {Rejection::kDeadline, "deadline"},        {Rejection::kDraining, "draining"}};
 
 constexpr std::pair<v1::WorkerRole, const char*> kRoles[] = {{v1::WORKER_ROLE_TARGET, "target"},
                                                              {v1::WORKER_ROLE_DRAFT, "draft"}};
@@ -57,6 +55,10 @@ CoordinatorMetrics::CoordinatorMetrics(Metrics& m)
                                        TokenCountBuckets())),
       retries(m.AddCounter("krait_request_retries_total",
                            "Placements on another worker before the first token.")),
+      retries_denied(m.AddCounter("krait_request_retries_denied_total",
+                                  "Streams not placed again because the retry budget was spent.")),
+      slow_clients(m.AddCounter("krait_slow_clients_total",
+                                "Streams ended because their client did not read.")),
       streams_broken(m.AddCounter("krait_streams_broken_total",
                                   "Streams that lost their worker after the first token.")),
       duplicate_tokens(m.AddCounter("krait_duplicate_tokens_total",

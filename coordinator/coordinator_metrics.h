@@ -10,7 +10,14 @@
 namespace krait {
 
 enum class Method { kGenerate, kTokenize, kDetokenize, kGetModelInfo };
-enum class Rejection { kMaxRequests, kTokenBudget, kMaxQueued, kQueueTimeout, kDraining };
+enum class Rejection {
+  kMaxRequests,
+  kTokenBudget,
+  kMaxQueued,
+  kQueueTimeout,
+  kDeadline,  // it would have waited longer than its client does
+  kDraining
+};
 
 // Every metric of the coordinator. All series exist at 0 from the start; labels come from closed
 // sets. What clients see (times, codes) is counted here, what engines do is the workers'. Members
@@ -38,6 +45,8 @@ struct CoordinatorMetrics {
   prometheus::Histogram& generation_tokens;
 
   prometheus::Counter& retries;           // a stream was placed again on another worker
+  prometheus::Counter& retries_denied;    // the retry budget was spent
+  prometheus::Counter& slow_clients;      // streams ended because their client did not read
   prometheus::Counter& streams_broken;    // a worker was lost after the first token
   prometheus::Counter& duplicate_tokens;  // dropped: a worker sent them twice
   prometheus::Counter& registrations_accepted;

@@ -78,6 +78,12 @@ absl::Status SetDeadlines(const WorkerConfig& config, WorkerOptions& options) {
        config.has_step_deadline_ms() ? std::optional<int>(config.step_deadline_ms()) : std::nullopt,
        100, 3'600'000, &step_ms}));
   options.step_deadline = absl::Milliseconds(step_ms);
+  int drain_ms = 30'000;
+  RETURN_IF_ERROR(SetInt(
+      {"drain_timeout_ms",
+       config.has_drain_timeout_ms() ? std::optional<int>(config.drain_timeout_ms()) : std::nullopt,
+       0, 86'400'000, &drain_ms}));
+  options.drain_timeout = absl::Milliseconds(drain_ms);
   if (!config.has_proposal_deadline_ms()) return absl::OkStatus();
   const double ms = config.proposal_deadline_ms();
   if (!(ms > 0 && ms <= 10'000)) {  // also refuses NaN
@@ -166,6 +172,7 @@ absl::StatusOr<WorkerOptions> MakeWorkerOptions(const WorkerConfig& config, int 
   options.name = config.name();
   options.role = config.role() == WorkerConfig::DRAFT ? WorkerRole::kDraft : WorkerRole::kTarget;
   options.port_file = config.port_file();
+  ASSIGN_OR_RETURN(options.log, MakeLogOptions(config.log_format(), config.log_verbosity()));
   options.weight_dtype = config.weight_dtype() == WorkerConfig::F32 ? DType::kF32 : DType::kBF16;
   options.threads =
       std::max(num_cores, config.has_tensor_parallel_size() ? config.tensor_parallel_size() : 1);

@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/grpc_server.h"
+#include "common/log_format.h"
 #include "kernels/core/dtype.h"
 #include "krait/config.pb.h"
 
@@ -27,6 +28,7 @@ struct WorkerOptions {
   std::string advertise;  // empty: the bound address
   std::vector<std::string> coordinators;
   std::string port_file;
+  LogOptions log;
 
   int tensor_parallel_size = 1;
   int threads = 1;  // over all ranks
@@ -38,6 +40,7 @@ struct WorkerOptions {
   int max_num_batched_tokens = 256;
   int max_context_tokens = 0;  // 0: the model's own
   absl::Duration step_deadline;
+  absl::Duration drain_timeout;
 
   DraftSource draft_source = DraftSource::kNone;
   std::string draft_address;

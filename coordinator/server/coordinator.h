@@ -52,6 +52,7 @@ class Coordinator {
   const AdminServer& admin_server() const { return *admin_server_; }
   WorkerRegistry& registry() { return registry_; }
   AdmissionController& admission() { return admission_; }
+  WaitEstimator& wait_estimator() { return wait_estimator_; }
   SessionTable& sessions() { return generation_service_.sessions(); }
   // /metrics, with gauges up to date.
   std::string MetricsText();
@@ -66,11 +67,13 @@ class Coordinator {
   const bool background_;
   const Clock& clock_;
   const std::unique_ptr<const TextModel> model_;
-  const std::unique_ptr<WorkerClientFactory> client_factory_;
+  std::unique_ptr<WorkerClientFactory> client_factory_;  // gone first: its calls use what follows
   Metrics metrics_registry_;
   CoordinatorMetrics metrics_;
   WorkerRegistry registry_;
   AdmissionController admission_;
+  RetryBudget retry_budget_;
+  WaitEstimator wait_estimator_;
   WorkerPool pool_;
   Router router_;
   HealthChecker health_checker_;

@@ -1,7 +1,10 @@
 #include "coordinator/server/generation_session.h"
 
+#include <grpc/grpc.h>
+
 #include <algorithm>
 #include <chrono>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "common/grpc_status.h"
@@ -14,10 +17,6 @@ namespace {
 
 using internal::v1::TokenChunk;
 
-// What may be collected for a client that reads more slowly than its worker writes.
-constexpr int kMaxPendingTokens = 1024;
-constexpr size_t kMaxPendingTextBytes = 64 << 10;
-constexpr absl::Duration kSlowClientTimeout = absl::Seconds(30);
 constexpr absl::Duration kRetryDelay = absl::Seconds(1);
 // Until the first worker has registered, nobody knows the model's context; the worker that gets the
 // request checks again.
@@ -31,15 +30,11 @@ absl::Duration TimeLeft(const grpc::CallbackServerContext& call,
   return std::clamp(left, absl::ZeroDuration(), options.max_deadline);
 }
 
-bool IsFull(const std::optional<v1::GenerateResponse>& pending) {
-  return pending.has_value() && (pending->token_ids_size() >= kMaxPendingTokens ||
-                                 pending->text().size() >= kMaxPendingTextBytes);
-}
-
 // `next` follows on `response`.
 void Append(v1::GenerateResponse next, v1::GenerateResponse& response) {
   const int first_index = response.first_index();
-  std::string text = response.text() + next.text();
+  std::string text = std::move(*response.mutable_text());
+  text += next.text();
   response.MergeFrom(next);
   response.set_first_index(first_index);
   response.set_text(std::move(text));
@@ -85,8 +80,11 @@ GenerationSession::~GenerationSession() = default;
 
 void GenerationSession::Begin(const v1::GenerateRequest& request) {
   absl::MutexLock lock(&mutex_);
+  SetNextLook();
   if (final_.has_value()) return;
-  absl::Status status = Prepare(request);
+  context_.retry_budget.OnRequest();
+  absl::Status status = CheckDeadline();
+  if (status.ok()) status = Prepare(request);
   if (status.ok()) status = Admit();
   if (!status.ok()) return End(status);
   Place();
@@ -96,6 +94,20 @@ absl::Status GenerationSession::Prepare(const v1::GenerateRequest& request) {
   ASSIGN_OR_RETURN(request_, PrepareRequest(request, context_.model, LimitsOrGuess(context_)));
   ASSIGN_OR_RETURN(assembler_, OutputAssembler::Create(context_.model, request_));
   return absl::OkStatus();
+}
+
+// Refuses now what would only be given up later, after it has waited in front of others.
+absl::Status GenerationSession::CheckDeadline() {
+  const absl::Duration now = context_.clock.Now();
+  const absl::Duration left = deadline_ - now;
+  if (left <= absl::ZeroDuration()) return absl::DeadlineExceededError("the deadline has passed");
+  const absl::Duration wait = context_.wait_estimator.Estimate(context_.admission.load().requests,
+                                                               context_.registry.Capacity());
+  if (wait <= left) return absl::OkStatus();
+  return Refuse(Rejection::kDeadline, absl::ResourceExhaustedError(absl::StrCat(
+                                          "deadline: about ", absl::ToInt64Milliseconds(wait),
+                                          " ms would pass before the request runs, and ",
+                                          absl::ToInt64Milliseconds(left), " ms are left")));
 }
 
 absl::Status GenerationSession::Admit() {
@@ -121,6 +133,7 @@ void GenerationSession::Place() {
     return End(fits);
   }
   waiting_ = false;
+  SetNextLook();
   ticket_.LeaveQueue();
   if (attempts_ == 0) {
     context_.metrics.queue_time.Observe(absl::ToDoubleSeconds(context_.clock.Now() - arrival_));
@@ -140,6 +153,7 @@ void GenerationSession::Wait() {
   if (!queued.ok()) return End(Refuse(Rejection::kMaxQueued, queued));
   waiting_ = true;
   waiting_since_ = context_.clock.Now();
+  SetNextLook();
 }
 
 void GenerationSession::StartAttempt(const WorkerView& worker) {
@@ -190,8 +204,14 @@ void GenerationSession::RecordTokens(int count) {
 }
 
 void GenerationSession::ReadMore() {
-  read_paused_ = IsFull(pending_);
+  read_paused_ = BufferIsFull();
   if (!read_paused_) stream_->ReadNext();
+}
+
+bool GenerationSession::BufferIsFull() const {
+  if (!pending_.has_value()) return false;
+  return pending_->token_ids_size() >= context_.options.stream_buffer_tokens ||
+         pending_bytes_ >= static_cast<size_t>(context_.options.stream_buffer_bytes);
 }
 
 void GenerationSession::OnStreamEnd(int attempt, const WorkerKey& worker,
@@ -222,7 +242,9 @@ void GenerationSession::HandleLoss(const WorkerKey& worker, const absl::Status& 
   }
   tried_.insert(worker);
   last_loss_ = status;
-  if (attempts_ < context_.options.max_attempts) return Place();
+  const bool may_retry = attempts_ < context_.options.max_attempts;
+  if (may_retry && context_.retry_budget.TryRetry()) return Place();
+  if (may_retry) context_.metrics.retries_denied.Increment();
   if (absl::IsResourceExhausted(status)) {
     return End(RetryLaterError(ToStd(status.message()), kRetryDelay));
   }
@@ -230,6 +252,7 @@ void GenerationSession::HandleLoss(const WorkerKey& worker, const absl::Status& 
 }
 
 void GenerationSession::Relay(v1::GenerateResponse response) {
+  if (writing_) pending_bytes_ += response.ByteSizeLong();
   if (pending_.has_value()) {
     Append(std::move(response), *pending_);
   } else {
@@ -259,12 +282,15 @@ void GenerationSession::Pump() {
   if (pending_.has_value()) {
     in_flight_ = *std::move(pending_);
     pending_.reset();
+    pending_bytes_ = 0;
     writing_ = true;
     write_started_ = context_.clock.Now();
+    SetNextLook();
     StartWrite(&in_flight_);
   } else if (final_.has_value()) {
     finished_ = true;
-    ticket_.Release();
+    LeaveAdmission();
+    SetNextLook();
     Finish(ToGrpcStatus(*final_));
   }
 }
@@ -291,11 +317,9 @@ void GenerationSession::OnCancel() {
 void GenerationSession::Poke() {
   absl::MutexLock lock(&mutex_);
   const absl::Duration now = context_.clock.Now();
-  if (writing_ && now - write_started_ >= kSlowClientTimeout) {
-    // The write will never end by itself; this ends it, and OnCancel ends the stream.
-    LOG(WARNING) << "request_id=" << request_.to_worker.request_id()
-                 << " msg=\"client does not read, stream cancelled\"";
-    return call_->TryCancel();
+  if (now < next_look()) return;
+  if (writing_ && now - write_started_ >= context_.options.slow_client_timeout) {
+    return EndSlowClient();
   }
   if (final_.has_value()) return;
   if (now >= deadline_) return End(absl::DeadlineExceededError("the deadline has passed"));
@@ -306,6 +330,34 @@ void GenerationSession::Poke() {
     End(absl::UnavailableError(absl::StrCat("no ready worker within ",
                                             absl::FormatDuration(context_.options.queue_timeout))));
   }
+}
+
+// The write will never end by itself, and Finish waits behind it. Cancelling the call ends both and
+// sends the status past the messages that nobody reads; TryCancel would send CANCELLED.
+void GenerationSession::EndSlowClient() {
+  LOG(WARNING) << "request_id=" << request_.to_worker.request_id()
+               << " msg=\"client does not read, stream ended\"";
+  context_.metrics.slow_clients.Increment();
+  client_gone_ = true;
+  End(absl::ResourceExhaustedError("client too slow"));
+  grpc_call_cancel_with_status(call_->c_call(), GRPC_STATUS_RESOURCE_EXHAUSTED, "client too slow",
+                               nullptr);
+  next_look_ns_ = std::numeric_limits<int64_t>::max();
+}
+
+void GenerationSession::LeaveAdmission() {
+  if (assembler_.has_value() && assembler_->num_tokens() > 0) {
+    context_.wait_estimator.OnFinished(context_.admission.load().requests,
+                                       context_.registry.Capacity(), context_.clock.Now());
+  }
+  ticket_.Release();
+}
+
+void GenerationSession::SetNextLook() {
+  absl::Duration next = absl::InfiniteDuration();
+  if (!final_.has_value()) next = waiting_ ? absl::ZeroDuration() : deadline_;
+  if (writing_) next = std::min(next, write_started_ + context_.options.slow_client_timeout);
+  next_look_ns_.store(absl::ToInt64Nanoseconds(next), std::memory_order_relaxed);
 }
 
 void GenerationSession::OnDone() {
@@ -324,7 +376,9 @@ void GenerationSession::LogEnd() {
   const absl::Duration took = context_.clock.Now() - arrival_;
   metrics.CountRequest(Method::kGenerate, status.code());
   metrics.e2e_latency.Observe(absl::ToDoubleSeconds(took));
-  if (num_tokens > 0) metrics.generation_tokens.Observe(num_tokens);
+  if (num_tokens > 0) {
+    metrics.generation_tokens.Observe(num_tokens);
+  }
   if (status.ok())
     metrics.success(in_flight_.finish_reason() == v1::FINISH_REASON_STOP).Increment();
   VLOG(1) << "request_id=" << request_.to_worker.request_id()

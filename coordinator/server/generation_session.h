@@ -14,6 +14,8 @@
 #include "absl/time/time.h"
 #include "common/clock.h"
 #include "coordinator/admission/admission_controller.h"
+#include "coordinator/admission/retry_budget.h"
+#include "coordinator/admission/wait_estimator.h"
 #include "coordinator/cluster/worker_pool.h"
 #include "coordinator/coordinator_config.h"
 #include "coordinator/coordinator_metrics.h"
@@ -31,6 +33,8 @@ struct SessionContext {
   const TextModel& model;
   WorkerRegistry& registry;
   AdmissionController& admission;
+  RetryBudget& retry_budget;
+  WaitEstimator& wait_estimator;
   Router& router;
   WorkerPool& pool;
   CoordinatorMetrics& metrics;
@@ -45,8 +49,9 @@ struct SessionContext {
 // flight): cancel, deadline, error and success may come in any order and at the same time.
 //
 // Memory: one message in gRPC's hands and one that collects what arrives meanwhile; when that is
-// full, the worker is not read from. Thread-safe; lock order: session, then the locks of router,
-// registry and admission, which call nobody.
+// full (stream_buffer_tokens, stream_buffer_kib), the worker is not read from. A client that takes
+// nothing for slow_client_timeout loses its stream. Thread-safe; lock order: session, then the
+// locks of router, registry and admission, which call nobody.
 class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
                                 public std::enable_shared_from_this<GenerationSession> {
  public:
@@ -62,6 +67,10 @@ class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResp
   // Looks at the time and at the cluster: deadlines, the wait for a worker, clients that do not
   // read. Called every now and then, and by tests with their own clock.
   void Poke();
+  // Before this time Poke has nothing to do. Does not wait for the session's lock.
+  absl::Duration next_look() const {
+    return absl::Nanoseconds(next_look_ns_.load(std::memory_order_relaxed));
+  }
 
  private:
   // Passes one placement's events on, with its number: a late event of an earlier one is dropped.
@@ -75,6 +84,7 @@ class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResp
   void OnStreamEnd(int attempt, const WorkerKey& worker, const absl::Status& status);
 
   absl::Status Prepare(const v1::GenerateRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Admit() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Place() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Wait() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -82,9 +92,13 @@ class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResp
   void HandleLoss(const WorkerKey& worker, const absl::Status& status)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Relay(v1::GenerateResponse response) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool BufferIsFull() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReadMore() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void End(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void LeaveAdmission() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndSlowClient() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetNextLook() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RecordTokens(int count) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Refuse(Rejection reason, const absl::Status& why);
   void LogEnd() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -96,6 +110,7 @@ class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResp
   const absl::Duration arrival_;
   const absl::Duration deadline_;
 
+  std::atomic<int64_t> next_look_ns_{0};
   absl::Mutex mutex_;
   // The work.
   PreparedRequest request_ ABSL_GUARDED_BY(mutex_);
@@ -111,6 +126,7 @@ class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResp
   absl::Duration last_token_ ABSL_GUARDED_BY(mutex_);
   // The client's side.
   std::optional<v1::GenerateResponse> pending_ ABSL_GUARDED_BY(mutex_);
+  size_t pending_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   v1::GenerateResponse in_flight_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Duration write_started_ ABSL_GUARDED_BY(mutex_);

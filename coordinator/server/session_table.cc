@@ -26,8 +26,15 @@ void SessionTable::ReleaseId(const std::string& request_id) {
   live_ids_.erase(request_id);
 }
 
-void SessionTable::PokeAll() {
-  for (const auto& session : All()) session->Poke();
+void SessionTable::PokeDue(absl::Duration now) {
+  std::vector<std::shared_ptr<GenerationSession>> due;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [number, session] : sessions_) {
+      if (session->next_look() <= now) due.push_back(session);
+    }
+  }
+  for (const auto& session : due) session->Poke();
 }
 
 void SessionTable::EndAll(const absl::Status& status) {

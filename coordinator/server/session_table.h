@@ -25,7 +25,8 @@ class SessionTable {
   bool ClaimId(const std::string& request_id);
   void ReleaseId(const std::string& request_id);
 
-  void PokeAll();
+  // Pokes those whose next look is due at `now`.
+  void PokeDue(absl::Duration now);
   void EndAll(const absl::Status& status);
   // True once it is empty; waits at most `timeout`.
   bool WaitEmpty(absl::Duration timeout);

@@ -77,7 +77,7 @@ class GenerationSessionTest : public ::testing::Test {
         coordinator_->grpc_server().address(), grpc::InsecureChannelCredentials()));
   }
 
-  void MakeReady(FakeWorker& worker) {
+  void MakeReady(FakeWorker& worker, int max_running = 0) {
     const uint64_t epoch = coordinator_->registry()
                                .Register(worker.Registration("model", digest_), clock_.Now())
                                .value();
@@ -85,6 +85,7 @@ class GenerationSessionTest : public ::testing::Test {
     beat.set_name(worker.Registration("model", digest_).worker().name());
     beat.set_epoch(epoch);
     beat.set_state(v1::WORKER_STATE_READY);
+    beat.mutable_load()->set_max_running(max_running);
     ASSERT_TRUE(coordinator_->registry().Heartbeat(beat, clock_.Now()).ok());
   }
 
@@ -494,6 +495,120 @@ TEST_F(GenerationSessionTest, ServersDeadlineEndsTheStreamAndTheWorker) {
   EXPECT_FALSE(reader->Read(&chunk));
   EXPECT_EQ(reader->Finish().error_code(), grpc::DEADLINE_EXCEEDED);
   EXPECT_TRUE(a_.AwaitCancelled(1));
+}
+
+TEST_F(GenerationSessionTest, DeadlinesAreFiveMinutesAndAtMostThirty) {
+  StartCoordinator();
+  MakeReady(a_);
+  a_.SetScripts({kHello});
+  grpc::ClientContext none;
+  const auto reader = stub_->Generate(&none, Request());
+  for (v1::GenerateResponse chunk; reader->Read(&chunk);) {
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(a_.last_request().deadline_ms(), 300'000);
+  Generate(Request(), nullptr, absl::Minutes(20));  // gRPC sends two digits, rounded up
+  EXPECT_LE(a_.last_request().deadline_ms(), 21 * 60'000);
+  EXPECT_GT(a_.last_request().deadline_ms(), 19 * 60'000);
+  Generate(Request(), nullptr, absl::Minutes(31));
+  EXPECT_EQ(a_.last_request().deadline_ms(), 30 * 60'000);
+}
+
+TEST_F(GenerationSessionTest, DeadlineShorterThanTheWaitIsRefusedAtOnce) {
+  StartCoordinator();
+  MakeReady(a_, /*max_running=*/1);
+  // Requests leave one a second while two more are there than can run.
+  auto& estimator = coordinator_->wait_estimator();
+  for (int i = 0; i < 40; ++i) estimator.OnFinished(3, 1, absl::Seconds(i));
+  a_.SetScripts({{Chunk(0, Ids("H")), WaitForCancel()}});
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>>> readers;
+  for (int i = 0; i < 3; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    readers.push_back(stub_->Generate(contexts.back().get(), Request()));
+    v1::GenerateResponse chunk;
+    ASSERT_TRUE(readers.back()->Read(&chunk));
+  }
+  // Three in front, one runs at once: about three seconds.
+  const Outcome refused = Generate(Request(), nullptr, absl::Seconds(2));
+  EXPECT_EQ(refused.status.error_code(), grpc::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(refused.status.error_message(), HasSubstr("deadline: about 3000 ms"));
+  EXPECT_TRUE(RetryDelay(FromGrpcStatus(refused.status)).has_value());
+  EXPECT_EQ(Metric("krait_requests_rejected_total", "deadline"), 1);
+  EXPECT_EQ(a_.calls(), 3);
+  grpc::ClientContext patient;
+  const auto reader = stub_->Generate(&patient, Request());  // five minutes
+  v1::GenerateResponse chunk;
+  EXPECT_TRUE(reader->Read(&chunk));
+  patient.TryCancel();
+  reader->Finish();
+  for (auto& context : contexts) context->TryCancel();
+  for (auto& open : readers) open->Finish();
+}
+
+// `num_tokens` chunks of one token and about 400 bytes of logprobs, then silence.
+FakeScript Flood(int num_tokens) {
+  FakeScript script;
+  for (int i = 0; i < num_tokens; ++i) {
+    FakeStep step = Chunk(i, Ids("x"));
+    v1::PositionLogprobs& logprobs = *step.chunk.add_logprobs();
+    for (int j = 0; j < 20; ++j) {
+      logprobs.add_top()->set_token_id(-1);  // ten bytes
+      logprobs.mutable_top(j)->set_logprob(-1.5f);
+    }
+    script.push_back(std::move(step));
+  }
+  script.push_back(WaitForCancel());
+  return script;
+}
+
+// The client's window is 64 KiB; what is beyond it stays with the worker, and nothing of it here.
+TEST_F(GenerationSessionTest, ClientThatDoesNotReadLosesItsStreamAndNobodyElse) {
+  config_.set_slow_client_timeout_ms(5000);
+  config_.set_lease_ms(600'000);
+  StartCoordinator();
+  MakeReady(a_);
+  a_.SetScripts({Flood(900), kHello});
+  grpc::ClientContext context;
+  v1::GenerateRequest request = Request(900);
+  request.mutable_sampling()->set_logprobs(20);
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // a fixed window
+  const auto channel = grpc::CreateCustomChannel(coordinator_->grpc_server().address(),
+                                                 grpc::InsecureChannelCredentials(), arguments);
+  stub_ = v1::GenerationService::NewStub(channel);
+  const auto reader = stub_->Generate(&context, request);
+  ASSERT_TRUE(a_.AwaitCalls(1));
+  EXPECT_TRUE(Generate(Request()).status.ok());  // a neighbour on the same connection
+  EXPECT_TRUE(Eventually([&] {
+    clock_.Advance(absl::Seconds(1));
+    coordinator_->Tick();
+    return Metric("krait_slow_clients_total") == 1;
+  }));
+  EXPECT_TRUE(a_.AwaitCancelled(1));
+  EXPECT_TRUE(coordinator_->sessions().WaitEmpty(absl::Seconds(10)));  // though nobody reads
+  for (v1::GenerateResponse chunk; reader->Read(&chunk);) {
+  }
+  const grpc::Status status = reader->Finish();
+  EXPECT_EQ(status.error_code(), grpc::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(status.error_message(), "client too slow");
+}
+
+TEST_F(GenerationSessionTest, RetriesStopWhenTheirBudgetIsSpent) {
+  config_.set_retry_budget_burst(2);
+  config_.set_retry_budget_percent(0);
+  config_.set_lease_ms(600'000);
+  StartCoordinator();
+  MakeReady(a_);
+  MakeReady(b_);
+  a_.SetScripts({{EndWith(grpc::RESOURCE_EXHAUSTED)}});
+  b_.SetScripts({kHello});
+  int ok = 0;
+  for (int i = 0; i < 8; ++i) ok += Generate(Request()).status.ok();
+  // Round robin asks each four times first; two of a_'s refusals may be tried on b_.
+  EXPECT_EQ(Metric("krait_request_retries_total"), 2);
+  EXPECT_GE(Metric("krait_request_retries_denied_total"), 1);
+  EXPECT_LT(ok, 8);
 }
 
 TEST_F(GenerationSessionTest, BadRequestsNameTheFieldAndNeverReachAWorker) {
