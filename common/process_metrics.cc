@@ -1,5 +1,6 @@
 #include "common/process_metrics.h"
 
+#include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -80,6 +81,12 @@ std::vector<prometheus::MetricFamily> CollectProcessMetrics() {
       Family("process_max_fds", "Limit of open file descriptors.", MetricType::Gauge,
              MaxFileDescriptors()),
   };
+  const struct mallinfo2 heap = mallinfo2();
+  families.push_back(
+      Family("process_heap_allocated_bytes",
+             "What the program holds of the heap: unlike resident memory, back where "
+             "it was when everything is freed.",
+             MetricType::Gauge, static_cast<double>(heap.uordblks + heap.hblkhd)));
   const ProcessStat stat;
   if (!stat.ok()) return families;
   families.push_back(Family("process_cpu_seconds_total", "User and system CPU time.",

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "common/failpoint.h"
 #include "common/grpc_status.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
@@ -38,6 +39,12 @@ void Append(v1::GenerateResponse next, v1::GenerateResponse& response) {
   response.MergeFrom(next);
   response.set_first_index(first_index);
   response.set_text(std::move(text));
+}
+
+// The failpoint coordinator.leak: 1 KiB a request.
+void Leak() {
+  char* volatile leaked = new char[1024];  // volatile: the compiler would leave it out
+  (void)leaked;
 }
 
 ModelLimits LimitsOrGuess(const SessionContext& context) {
@@ -370,6 +377,7 @@ void GenerationSession::OnDone() {
 }
 
 void GenerationSession::LogEnd() {
+  if (FailpointEnabled("coordinator.leak")) Leak();
   CoordinatorMetrics& metrics = context_.metrics;
   const absl::Status status = final_.value_or(absl::UnknownError("never ended"));
   const int num_tokens = assembler_.has_value() ? assembler_->num_tokens() : 0;

@@ -81,6 +81,10 @@ WorkerConfig& Cluster::AddDraft(const std::string& name, const std::string& mode
   return config;
 }
 
+void Cluster::SetWorkerCommand(const std::string& name, std::vector<std::string> command) {
+  commands_[name] = std::move(command);
+}
+
 std::string Cluster::WriteConfig(const std::string& name,
                                  const google::protobuf::Message& config) const {
   google::protobuf::util::JsonPrintOptions options;
@@ -96,15 +100,23 @@ void Cluster::StartCoordinator() {
   processes_["coordinator"] = Process::Start({BinaryPath("krait-coordinator"), "--config",
                                               WriteConfig("coordinator", coordinator_config_)},
                                              run_dir_ + "/coordinator.log");
-  channel_ = grpc::CreateChannel(coordinator_config_.listen(), grpc::InsecureChannelCredentials());
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);  // it does not listen yet
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  channel_ = grpc::CreateCustomChannel(coordinator_config_.listen(),
+                                       grpc::InsecureChannelCredentials(), arguments);
   generation_ = v1::GenerationService::NewStub(channel_);
   cluster_ = v1::ClusterService::NewStub(channel_);
 }
 
 void Cluster::StartWorker(const std::string& name) {
-  processes_[name] =
-      Process::Start({BinaryPath("krait-worker"), "--config", WriteConfig(name, workers_.at(name))},
-                     absl::StrCat(run_dir_, "/", name, ".log"));
+  const auto found = commands_.find(name);
+  std::vector<std::string> command = found == commands_.end()
+                                         ? std::vector<std::string>{BinaryPath("krait-worker")}
+                                         : found->second;
+  command.insert(command.end(), {"--config", WriteConfig(name, workers_.at(name))});
+  processes_[name] = Process::Start(command, absl::StrCat(run_dir_, "/", name, ".log"));
 }
 
 void Cluster::Start() {

@@ -42,6 +42,9 @@ class Cluster {
   WorkerConfig& AddTarget(const std::string& name, int tensor_parallel_size = 1);
   WorkerConfig& AddDraft(const std::string& name, const std::string& model_path);
 
+  // What `name` is started with instead of krait-worker; its configuration is appended.
+  void SetWorkerCommand(const std::string& name, std::vector<std::string> command);
+
   // Starts everything and waits until every worker is READY at the coordinator (60 s, else CHECK).
   void Start();
   void StartWorker(const std::string& name);
@@ -74,6 +77,7 @@ class Cluster {
   std::string run_dir_;
   CoordinatorConfig coordinator_config_;
   std::map<std::string, WorkerConfig> workers_;
+  std::map<std::string, std::vector<std::string>> commands_;  // by worker
   std::map<std::string, Process> processes_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::GenerationService::Stub> generation_;

@@ -30,18 +30,22 @@ constexpr absl::Duration kDeliveryGrace = absl::Seconds(2);
 
 WorkerServer::WorkerServer(const WorkerOptions& options, const Clock* clock,
                            std::function<void(const absl::Status&)> on_fatal)
+    : WorkerServer(options, clock, [&](const RoleParts& parts) -> std::unique_ptr<ServedRole> {
+        if (options.role == WorkerRole::kDraft) {
+          return std::make_unique<DraftRole>(options, parts.instance_id, parts.clock,
+                                             parts.metrics);
+        }
+        return std::make_unique<TargetRole>(options, parts.instance_id, parts.clock, parts.metrics,
+                                            parts.epochs, parts.on_drain, on_fatal);
+      }) {}
+
+WorkerServer::WorkerServer(const WorkerOptions& options, const Clock* clock,
+                           const RoleFactory& make_role)
     : options_(options),
       instance_id_(RandomId()),
       epochs_(/*registers=*/!options.coordinators.empty()),
-      metrics_(MetricLabels{{"model_name", options.model_name}}) {
-  if (options.role == WorkerRole::kTarget) {
-    role_ = std::make_unique<TargetRole>(
-        options_, instance_id_, clock, &metrics_, &epochs_, [this] { StartDraining(); },
-        std::move(on_fatal));
-  } else {
-    role_ = std::make_unique<DraftRole>(options_, instance_id_, clock, &metrics_);
-  }
-}
+      metrics_(MetricLabels{{"model_name", options.model_name}}),
+      role_(make_role({instance_id_, clock, &metrics_, &epochs_, [this] { StartDraining(); }})) {}
 
 WorkerServer::~WorkerServer() { Stop(absl::ZeroDuration()); }
 

@@ -20,6 +20,16 @@
 
 namespace krait {
 
+// What a worker server gives its role; all of it outlives the role.
+struct RoleParts {
+  std::string instance_id;  // names this process
+  const Clock* clock;
+  Metrics* metrics;
+  const EpochTable* epochs;
+  std::function<void()> on_drain;  // a Drain RPC has come
+};
+using RoleFactory = std::function<std::unique_ptr<ServedRole>(const RoleParts&)>;
+
 // A worker process: listens, loads, registers, serves, drains; the same for both roles. Made,
 // started and stopped by one thread; StartDraining is thread-safe.
 class WorkerServer {
@@ -27,6 +37,8 @@ class WorkerServer {
   // `clock` outlives this. `on_fatal` is called, on any thread, when the process has to end.
   WorkerServer(const WorkerOptions& options, const Clock* clock,
                std::function<void(const absl::Status&)> on_fatal);
+  // Serves a role of the caller's instead of the one that `options` name.
+  WorkerServer(const WorkerOptions& options, const Clock* clock, const RoleFactory& make_role);
   // Stops without waiting for anyone, if Stop was not called.
   ~WorkerServer();
   WorkerServer(const WorkerServer&) = delete;
