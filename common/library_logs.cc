@@ -3,6 +3,7 @@
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
+#include "absl/synchronization/mutex.h"
 #include "common/logging.h"
 
 namespace krait {
@@ -26,6 +27,10 @@ void LogProtobuf(google::protobuf::LogLevel level, const char*, int line,
 }
 
 }  // namespace
+
+void StopLookingForDeadlocks() {
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+}
 
 void RouteLibraryLogs() {
   gpr_set_log_function(LogGrpc);

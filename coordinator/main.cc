@@ -115,6 +115,7 @@ int Main(int argc, char** argv) {
   SetLogPrefix("role=coordinator");
   ApplyLogOptions(options->log);
   RouteLibraryLogs();
+  StopLookingForDeadlocks();
   return Serve(*std::move(options), BlockSignals());
 }
 

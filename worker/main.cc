@@ -108,6 +108,7 @@ int Main(int argc, char** argv) {
   SetLogPrefix(absl::StrCat("role=", options->role_name()));
   ApplyLogOptions(options->log);
   RouteLibraryLogs();
+  StopLookingForDeadlocks();
   return Serve(*options);
 }
 

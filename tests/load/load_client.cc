@@ -98,11 +98,10 @@ void LoadClient::OnDone(Stream* stream) {
   auto on_done = stream->TakeCallback();
   LoadResult result = stream->TakeResult();
   on_done(std::move(result));  // first: it may start another, and idle means that none will come
-  {
-    absl::MutexLock lock(&mutex_);
-    open_.erase(stream);
-  }
+  // Its context keeps the channel, which must not go away here (coordinator/cluster's OpenCalls).
+  absl::MutexLock lock(&mutex_);
   delete stream;
+  open_.erase(stream);
 }
 
 void LoadClient::Release() {

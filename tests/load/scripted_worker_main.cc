@@ -46,6 +46,7 @@ int Main(int argc, char** argv) {
   SetLogPrefix("role=scripted");
   ApplyLogOptions(options->log);
   RouteLibraryLogs();
+  StopLookingForDeadlocks();
   ShutdownSignal shutdown;
   const RealClock clock;
   WorkerServer server(*options, &clock, [&](const RoleParts& parts) {
