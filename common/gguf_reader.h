@@ -8,25 +8,13 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/gguf_tensor_info.h"
+#include "common/gguf_value.h"
 
 namespace krait {
-
-// A metadata value. Integers of every width are widened to int64 or uint64; arrays are homogeneous.
-using GgufValue = std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<bool>,
-                               std::vector<int64_t>, std::vector<uint64_t>, std::vector<double>,
-                               std::vector<std::string>>;
-
-struct GgufTensorInfo {
-  std::string name;
-  uint32_t type = 0;           // ggml_type: 0 F32, 1 F16, 2 Q4_0, 3 Q4_1, 8 Q8_0, 30 BF16, ...
-  std::vector<int64_t> shape;  // as stored: fastest dimension first, so a matrix is {k, n}
-  uint64_t offset = 0;         // of the first byte, from the start of the file
-  uint64_t num_bytes = 0;
-};
 
 class GgufHeader {
  public:
