@@ -7,7 +7,7 @@ shopt -s inherit_errexit
 readonly BUILD_PACKAGES=(
   g++ cmake ninja-build pkg-config ccache git ca-certificates python3 python3-pip unzip
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev grpc-proto
-  libabsl-dev prometheus-cpp-dev libcpp-httplib-dev nlohmann-json3-dev
+  libabsl-dev prometheus-cpp-dev libcpp-httplib-dev nlohmann-json3-dev libcli11-dev
   libpcre2-dev libssl-dev libhwy-dev libgloo-dev
 )
 readonly TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev)

@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/strip.h"
@@ -22,12 +23,15 @@ void SetTimeout(absl::Duration timeout, grpc::ClientContext& context) {
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
 }
 
-void WriteProcess(const std::string& name, const std::string& role, int64_t pid,
-                  const v1::Worker& worker, JsonWriter& json) {
-  json.BeginObject().Key("name").String(name).Key("role").String(role).Key("pid").Int(pid);
-  json.Key("ranks").Int(worker.ranks_size()).Key("devices").BeginArray();
-  for (const v1::Rank& rank : worker.ranks()) json.String(rank.device());
-  json.End().End();
+nlohmann::ordered_json ProcessJson(const std::string& name, const std::string& role, int64_t pid,
+                                   const v1::Worker& worker) {
+  nlohmann::ordered_json devices = nlohmann::ordered_json::array();
+  for (const v1::Rank& rank : worker.ranks()) devices.push_back(rank.device());
+  return {{"name", name},
+          {"role", role},
+          {"pid", pid},
+          {"ranks", worker.ranks_size()},
+          {"devices", std::move(devices)}};
 }
 
 }  // namespace
@@ -64,15 +68,15 @@ std::string StateName(v1::WorkerState state) {
   return std::string(absl::StripPrefix(v1::WorkerState_Name(state), "WORKER_STATE_"));
 }
 
-void WriteTopology(const v1::ListWorkersResponse& workers, JsonWriter& json) {
-  json.BeginArray();
-  WriteProcess("coordinator", "coordinator", workers.coordinator_pid(), {}, json);
+nlohmann::ordered_json TopologyJson(const v1::ListWorkersResponse& workers) {
+  nlohmann::ordered_json processes = nlohmann::ordered_json::array();
+  processes.push_back(ProcessJson("coordinator", "coordinator", workers.coordinator_pid(), {}));
   for (const v1::Worker& worker : workers.workers()) {
     if (worker.state() == v1::WORKER_STATE_GONE) continue;
-    WriteProcess(worker.name(), absl::AsciiStrToLower(RoleName(worker.role())), worker.pid(),
-                 worker, json);
+    processes.push_back(ProcessJson(worker.name(), absl::AsciiStrToLower(RoleName(worker.role())),
+                                    worker.pid(), worker));
   }
-  json.End();
+  return processes;
 }
 
 }  // namespace krait

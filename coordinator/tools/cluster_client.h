@@ -1,11 +1,11 @@
 #pragma once
 
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "coordinator/tools/json_writer.h"
 #include "krait/v1/cluster.grpc.pb.h"
 #include "krait/v1/generation.grpc.pb.h"
 
@@ -31,6 +31,6 @@ std::string StateName(v1::WorkerState state);
 
 // The processes of the cluster as a JSON array of {name, role, pid, ranks, devices}; the
 // coordinator first. Workers that are gone are left out.
-void WriteTopology(const v1::ListWorkersResponse& workers, JsonWriter& json);
+nlohmann::ordered_json TopologyJson(const v1::ListWorkersResponse& workers);
 
 }  // namespace krait

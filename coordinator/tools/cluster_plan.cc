@@ -2,8 +2,6 @@
 
 #include <set>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/address.h"
 #include "common/config_loader.h"
@@ -15,30 +13,8 @@ namespace {
 
 using PortPicker = std::function<absl::StatusOr<int>(const std::string&)>;
 
-constexpr FlagSpec kFlags[] = {
-    {"config", "FILE", "a ClusterConfig in JSON (proto/krait/config.proto)"},
-    {"model", "PATH", "a .gguf file or a Hugging Face folder"},
-    {"model-name", "NAME", "the name that clients use (default: the file's own)"},
-    {"tp", "N", "tensor-parallel ranks of the target worker (default 1)"},
-    {"threads", "N", "threads of the target worker (default: the number of cores)"},
-    {"weight-dtype", "TYPE", "bf16 (default) or f32"},
-    {"draft-model", "PATH", "a draft model, served by a process of its own"},
-    {"draft-tokens", "K", "draft tokens a round: 0 to 15, or adaptive (default)"},
-    {"ngram", nullptr, "speculate by prompt lookup instead of a draft model"},
-    {"listen", "ADDRESS", "the coordinator's host:port (default 127.0.0.1:50051)"},
-    {"admin-listen", "ADDRESS", "the coordinator's /metrics, /livez, /readyz"},
-    {"run-dir", "DIR", "logs, configurations and port files (default: a new folder)"},
-};
-
-// One flag that is one field of a worker.
-struct WorkerFlag {
-  const char* flag;
-  const char* field;
-};
-constexpr WorkerFlag kTargetFlags[] = {{"model", "model_path"},
-                                       {"model-name", "model_name"},
-                                       {"tp", "tensor_parallel_size"},
-                                       {"threads", "threads"}};
+constexpr int kMaxRanks = 64;
+constexpr int kMaxThreads = 1024;
 
 WorkerConfig* FindWorker(WorkerConfig::Role role, ClusterConfig& config) {
   for (WorkerConfig& worker : *config.mutable_workers()) {
@@ -65,27 +41,27 @@ absl::Status SetDraftTokens(const std::string& value, WorkerConfig& target) {
   return ApplyOverride(absl::StrCat("max_draft_tokens=", value), target);
 }
 
-absl::Status ApplyTargetFlags(const Arguments& arguments, WorkerConfig& target) {
-  for (const WorkerFlag& flag : kTargetFlags) {
-    if (!arguments.Has(flag.flag)) continue;
-    RETURN_IF_ERROR(ApplyOverride(absl::StrCat(flag.field, "=", arguments.Get(flag.flag)), target));
+absl::Status ApplyTargetOptions(const ClusterOptions& options, WorkerConfig& target) {
+  if (options.model) target.set_model_path(*options.model);
+  if (options.model_name) target.set_model_name(*options.model_name);
+  if (options.tp) target.set_tensor_parallel_size(*options.tp);
+  if (options.threads) target.set_threads(*options.threads);
+  if (options.weight_dtype) {
+    target.set_weight_dtype(*options.weight_dtype == "f32" ? WorkerConfig::F32
+                                                           : WorkerConfig::BF16);
   }
-  if (arguments.Has("weight-dtype")) {
-    const std::string dtype = absl::AsciiStrToUpper(arguments.Get("weight-dtype"));
-    RETURN_IF_ERROR(ApplyOverride(absl::StrCat("weight_dtype=", dtype), target));
-  }
-  if (arguments.Has("ngram")) target.set_ngram(true);
-  if (!arguments.Has("draft-tokens")) return absl::OkStatus();
-  return SetDraftTokens(arguments.Get("draft-tokens"), target);
+  if (options.ngram) target.set_ngram(true);
+  if (!options.draft_tokens) return absl::OkStatus();
+  return SetDraftTokens(*options.draft_tokens, target);
 }
 
-void ApplyCoordinatorFlags(const Arguments& arguments, ClusterConfig& config) {
+void ApplyCoordinatorOptions(const ClusterOptions& options, ClusterConfig& config) {
   CoordinatorConfig& coordinator = *config.mutable_coordinator();
-  if (arguments.Has("listen")) coordinator.set_listen(arguments.Get("listen"));
-  if (arguments.Has("admin-listen")) coordinator.set_admin_listen(arguments.Get("admin-listen"));
-  if (arguments.Has("model")) coordinator.set_model_path(arguments.Get("model"));
-  if (arguments.Has("model-name")) coordinator.set_model_name(arguments.Get("model-name"));
-  if (arguments.Has("run-dir")) config.set_run_dir(arguments.Get("run-dir"));
+  if (options.listen) coordinator.set_listen(*options.listen);
+  if (options.admin_listen) coordinator.set_admin_listen(*options.admin_listen);
+  if (options.model) coordinator.set_model_path(*options.model);
+  if (options.model_name) coordinator.set_model_name(*options.model_name);
+  if (options.run_dir) config.set_run_dir(*options.run_dir);
 }
 
 // Gives `address` a host and a port that is fixed.
@@ -173,20 +149,42 @@ void Connect(ClusterConfig& config) {
 
 }  // namespace
 
-absl::Span<const FlagSpec> ClusterFlags() { return kFlags; }
+void AddClusterOptions(CLI::App& app, ClusterOptions& options) {
+  const auto text = [&app](const char* name, std::optional<std::string>& value, const char* type,
+                           const char* help) {
+    return app.add_option(name, value, help)->type_name(type);
+  };
+  CLI::App& source = *app.add_option_group("source");
+  source
+      .add_option("--config", options.config, "a ClusterConfig in JSON (proto/krait/config.proto)")
+      ->type_name("FILE");
+  source.add_option("--model", options.model, "a .gguf file or a Hugging Face folder")
+      ->type_name("PATH");
+  source.require_option(1, 2);
+  text("--model-name", options.model_name, "NAME", "what clients call it (default: its own name)");
+  app.add_option("--tp", options.tp, "tensor-parallel ranks of the target worker (default 1)")
+      ->check(CLI::Range(1, kMaxRanks));
+  app.add_option("--threads", options.threads, "threads of the target worker (default: all cores)")
+      ->check(CLI::Range(1, kMaxThreads));
+  text("--weight-dtype", options.weight_dtype, "TYPE", "default bf16")
+      ->check(CLI::IsMember({"bf16", "f32"}, CLI::ignore_case));
+  text("--draft-model", options.draft_model, "PATH", "a draft, served by a process of its own");
+  text("--draft-tokens", options.draft_tokens, "K", "a round: 0 to 15, or adaptive (default)");
+  app.add_flag("--ngram", options.ngram, "speculate by prompt lookup instead of a draft model");
+  text("--listen", options.listen, "ADDRESS", "the coordinator's (default 127.0.0.1:50051)");
+  text("--admin-listen", options.admin_listen, "ADDRESS", "its /metrics, /livez, /readyz");
+  text("--run-dir", options.run_dir, "DIR", "logs, configurations, ports (default: a new folder)");
+}
 
-absl::StatusOr<ClusterConfig> MakeClusterConfig(const Arguments& arguments) {
+absl::StatusOr<ClusterConfig> MakeClusterConfig(const ClusterOptions& options) {
   ClusterConfig config;
-  if (arguments.Has("config")) RETURN_IF_ERROR(LoadConfigFile(arguments.Get("config"), config));
-  if (!arguments.Has("config") && !arguments.Has("model")) {
-    return absl::InvalidArgumentError("--config or --model is needed");
+  if (options.config) RETURN_IF_ERROR(LoadConfigFile(*options.config, config));
+  if (options.draft_model) {
+    FindOrAdd(WorkerConfig::DRAFT, config).set_model_path(*options.draft_model);
   }
-  if (arguments.Has("draft-model")) {
-    FindOrAdd(WorkerConfig::DRAFT, config).set_model_path(arguments.Get("draft-model"));
-  }
-  RETURN_IF_ERROR(ApplyTargetFlags(arguments, FindOrAdd(WorkerConfig::TARGET, config)));
-  ApplyCoordinatorFlags(arguments, config);
-  if (config.coordinator().listen().empty() && !arguments.Has("config")) {
+  RETURN_IF_ERROR(ApplyTargetOptions(options, FindOrAdd(WorkerConfig::TARGET, config)));
+  ApplyCoordinatorOptions(options, config);
+  if (config.coordinator().listen().empty() && !options.config) {
     config.mutable_coordinator()->set_listen("127.0.0.1:50051");
   }
   return config;

@@ -1,22 +1,30 @@
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <functional>
+#include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
-#include "coordinator/tools/arguments.h"
 #include "krait/config.pb.h"
 
 namespace krait {
 
-// The flags of `krait up` that stand for a configuration file.
-absl::Span<const FlagSpec> ClusterFlags();
+// The options of `krait up`: a configuration file, or what stands for one. Absent: not given.
+struct ClusterOptions {
+  std::optional<std::string> config, model, model_name, weight_dtype, draft_model, draft_tokens;
+  std::optional<std::string> listen, admin_listen, run_dir;
+  std::optional<int> tp, threads;
+  bool ngram = false;
+};
 
-// --config FILE, or a cluster made of flags: one target, and a draft if there is --draft-model.
-// Flags on top of a file change its first target and the coordinator. INVALID_ARGUMENT names flag
-// or field.
-absl::StatusOr<ClusterConfig> MakeClusterConfig(const Arguments& arguments);
+// Declares them.
+void AddClusterOptions(CLI::App& app, ClusterOptions& options);
+
+// --config FILE, or a cluster made of options: one target, and a draft if there is --draft-model.
+// Options on top of a file change its first target and the coordinator. INVALID_ARGUMENT names
+// option or field.
+absl::StatusOr<ClusterConfig> MakeClusterConfig(const ClusterOptions& options);
 
 // Fills in what ties the processes together: names, ports, model names, which coordinator and which
 // draft. Ports are fixed, so that a process that is started again is found where it was.

@@ -2,30 +2,23 @@
 
 #include <cstdio>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "common/build_info.h"
 
 namespace krait {
 namespace {
 
-constexpr Command kCommands[] = {
-    {"up", "start a whole cluster on this machine and keep it alive", &RunUp},
-    {"generate", "stream one generation to standard output", &RunGenerate},
-    {"status", "the cluster's workers", &RunStatus},
-    {"drain", "stop placing requests on a worker, or accepting them at all", &RunDrain},
-    {"inspect", "what a model file or folder holds (krait-engine)", &RunInspect},
-    {"convert", "write a model as a Hugging Face folder; cut layers (krait-engine)", &RunConvert},
-    {"bench", "measure the engine without RPC (krait-engine)", &RunBench},
+constexpr Subcommand kSubcommands[] = {
+    {"up", "start a whole cluster on this machine and keep it alive", &DeclareUp},
+    {"generate", "stream one generation to standard output", &DeclareGenerate},
+    {"chat", "a conversation with the model", &DeclareChat},
+    {"status", "the cluster's workers", &DeclareStatus},
+    {"drain", "stop placing requests on a worker, or accepting them at all", &DeclareDrain},
+    {"inspect", "what a model file or folder holds (krait-engine)", &DeclareInspect},
+    {"convert", "write a model as a Hugging Face folder; cut layers (krait-engine)",
+     &DeclareConvert},
+    {"bench serve", "load a running cluster and measure what clients see", &DeclareBenchServe},
+    {"bench decode", "measure the engine without RPC (krait-engine)", &DeclareBenchDecode},
 };
-
-std::string Usage() {
-  std::string text = "usage: krait COMMAND [flags]    (krait COMMAND --help says more)\n";
-  for (const Command& command : kCommands) {
-    absl::StrAppend(&text, absl::StrFormat("  %-10s %s\n", command.name, command.summary));
-  }
-  return absl::StrCat(text, "  --help     this text\n  --version  version and build\n");
-}
 
 int ExitCodeOf(const absl::Status& status) {
   switch (status.code()) {
@@ -46,35 +39,22 @@ int ExitCodeOf(const absl::Status& status) {
 
 }  // namespace
 
-absl::Span<const Command> Commands() { return kCommands; }
-
-int RunKrait(const CommandWords& words) {
-  if (words.empty()) {
-    std::fputs(Usage().c_str(), stderr);
-    return kExitUsage;
-  }
-  if (words[0] == "--help" || words[0] == "help") {
-    std::fputs(Usage().c_str(), stdout);
-    return 0;
-  }
-  if (words[0] == "--version") {
-    std::printf("%s\n", VersionLine("krait").c_str());
-    return 0;
-  }
-  for (const Command& command : kCommands) {
-    if (words[0] == command.name) return command.run({words.begin() + 1, words.end()});
-  }
-  std::fprintf(stderr, "krait: unknown command \"%s\"\n%s", words[0].c_str(), Usage().c_str());
-  return kExitUsage;
+int RunKrait(int argc, const char* const* argv) {
+  return RunSubcommands("krait", "Serves hybrid Mamba/attention language models.", kSubcommands,
+                        argc, argv);
 }
 
-int FailCommand(const char* command, const absl::Status& status) {
+int EndCommand(const char* command, const absl::Status& status) {
+  if (status.ok()) return 0;
   std::fprintf(stderr, "krait %s: %s\n", command, std::string(status.message()).c_str());
   return ExitCodeOf(status);
 }
 
-std::string CoordinatorAddress(const Arguments& arguments) {
-  return arguments.Get("coordinator", arguments.Get("address", kDefaultCoordinator));
+void AddCoordinatorOption(CLI::App& app, std::string& address) {
+  address = kDefaultCoordinator;
+  app.add_option("--coordinator,--address", address, "the coordinator's host:port")
+      ->type_name("ADDRESS")
+      ->capture_default_str();
 }
 
 }  // namespace krait

@@ -1,47 +1,36 @@
 #pragma once
 
+#include <CLI/CLI.hpp>
+#include <functional>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
-#include "absl/types/span.h"
-#include "coordinator/tools/arguments.h"
+#include "common/subcommands.h"
 
 namespace krait {
 
-// A subcommand of `krait`: its words after the name in, an exit code out.
-using CommandWords = std::vector<std::string>;
-int RunUp(const CommandWords& words);
-int RunGenerate(const CommandWords& words);
-int RunStatus(const CommandWords& words);
-int RunDrain(const CommandWords& words);
-// Hand over to the krait-engine beside this binary; return only if it cannot be started.
-int RunInspect(const CommandWords& words);
-int RunConvert(const CommandWords& words);
-int RunBench(const CommandWords& words);
+// The subcommands of `krait`: each declares its options and returns what runs (Subcommand).
+std::function<int()> DeclareUp(CLI::App& app);
+std::function<int()> DeclareGenerate(CLI::App& app);
+std::function<int()> DeclareChat(CLI::App& app);
+std::function<int()> DeclareStatus(CLI::App& app);
+std::function<int()> DeclareDrain(CLI::App& app);
+std::function<int()> DeclareBenchServe(CLI::App& app);
+// Hand over to the krait-engine beside this binary; run returns only if it cannot be started.
+std::function<int()> DeclareInspect(CLI::App& app);
+std::function<int()> DeclareConvert(CLI::App& app);
+std::function<int()> DeclareBenchDecode(CLI::App& app);
 
-struct Command {
-  const char* name;
-  const char* summary;
-  int (*run)(const CommandWords& words);
-};
+// What `krait ...` does.
+int RunKrait(int argc, const char* const* argv);
 
-// Every subcommand, in the order of --help.
-absl::Span<const Command> Commands();
+// 0 if `status` is OK. Otherwise "krait <command>: <message>" on standard error and the exit code
+// that fits the status.
+int EndCommand(const char* command, const absl::Status& status);
 
-// What `krait WORDS...` does.
-int RunKrait(const CommandWords& words);
-
-// "krait <command>: <message>" on standard error; returns the exit code that fits the status.
-int FailCommand(const char* command, const absl::Status& status);
+// --coordinator and --address, which are the same.
+void AddCoordinatorOption(CLI::App& app, std::string& address);
 
 inline constexpr char kDefaultCoordinator[] = "127.0.0.1:50051";
-inline constexpr FlagSpec kCoordinatorFlag = {
-    "coordinator", "ADDRESS", "the coordinator's host:port (default 127.0.0.1:50051)"};
-inline constexpr FlagSpec kAddressFlag = {"address", "ADDRESS", "the same"};
-inline constexpr FlagSpec kHelpFlag = {"help", nullptr, "this text"};
-
-// The value of --coordinator or --address.
-std::string CoordinatorAddress(const Arguments& arguments);
 
 }  // namespace krait

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <memory>
 
 #include "common/clock.h"
 #include "common/grpc_status.h"
@@ -16,26 +17,20 @@ namespace {
 
 constexpr absl::Duration kListTimeout = absl::Seconds(5);
 
-std::vector<FlagSpec> Flags() {
-  std::vector<FlagSpec> flags = {
-      kCoordinatorFlag,
-      kAddressFlag,
-      {"json", nullptr, "one JSON document at the end instead of streamed text"},
-      {"timeout", "SECONDS", "give up after this long (default: the coordinator's)"}};
-  flags.insert(flags.end(), RequestFlags().begin(), RequestFlags().end());
-  flags.push_back(kHelpFlag);
-  return flags;
-}
+struct GenerateOptions {
+  std::string coordinator;
+  RequestOptions request;
+  std::optional<double> timeout_s;
+  bool as_json = false;
+};
 
-absl::Status Generate(const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const v1::GenerateRequest request, MakeGenerateRequest(arguments));
-  ASSIGN_OR_RETURN(const auto timeout, arguments.GetDouble("timeout"));
-  const bool as_json = arguments.Has("json");
-  ClusterClient client(CoordinatorAddress(arguments));
+absl::Status Generate(const GenerateOptions& options) {
+  const v1::GenerateRequest request = MakeGenerateRequest(options.request);
+  ClusterClient client(options.coordinator);
   grpc::ClientContext context;
-  if (timeout.has_value()) {
+  if (options.timeout_s.has_value()) {
     context.set_deadline(std::chrono::system_clock::now() +
-                         absl::ToChronoMilliseconds(absl::Seconds(*timeout)));
+                         absl::ToChronoMilliseconds(absl::Seconds(*options.timeout_s)));
   }
   const RealClock clock;
   const absl::Duration begin = clock.Now();
@@ -43,14 +38,14 @@ absl::Status Generate(const Arguments& arguments) {
   const auto reader = client.generation().Generate(&context, request);
   for (v1::GenerateResponse chunk; reader->Read(&chunk);) {
     result.Add(chunk, clock.Now() - begin);
-    if (as_json) continue;
+    if (options.as_json) continue;
     std::fwrite(chunk.text().data(), 1, chunk.text().size(), stdout);
     std::fflush(stdout);
   }
   const absl::Status status = FromGrpcStatus(reader->Finish());
-  if (!as_json) std::fputc('\n', stdout);
+  if (!options.as_json) std::fputc('\n', stdout);
   RETURN_IF_ERROR(status);
-  if (!as_json) return absl::OkStatus();
+  if (!options.as_json) return absl::OkStatus();
   ASSIGN_OR_RETURN(const v1::ListWorkersResponse workers, client.ListWorkers(kListTimeout));
   std::printf("%s\n", result.ToJson(workers).c_str());
   return absl::OkStatus();
@@ -58,17 +53,15 @@ absl::Status Generate(const Arguments& arguments) {
 
 }  // namespace
 
-int RunGenerate(const CommandWords& words) {
-  const std::vector<FlagSpec> flags = Flags();
-  const auto arguments = Arguments::Parse(words, flags);
-  if (!arguments.ok()) return FailCommand("generate", arguments.status());
-  if (arguments->Has("help")) {
-    std::fputs(FormatHelp("generate", "Streams one generation to standard output.", flags).c_str(),
-               stdout);
-    return 0;
-  }
-  const absl::Status status = Generate(*arguments);
-  return status.ok() ? 0 : FailCommand("generate", status);
+std::function<int()> DeclareGenerate(CLI::App& app) {
+  const auto options = std::make_shared<GenerateOptions>();
+  AddCoordinatorOption(app, options->coordinator);
+  app.add_flag("--json", options->as_json, "one JSON document at the end instead of streamed text");
+  app.add_option("--timeout", options->timeout_s,
+                 "give up after so many seconds (default: the coordinator's)")
+      ->check(CLI::Range(0.001, 1e6));
+  AddRequestOptions(app, options->request);
+  return [options] { return EndCommand("generate", Generate(*options)); };
 }
 
 }  // namespace krait

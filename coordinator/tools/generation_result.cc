@@ -1,41 +1,34 @@
 #include "coordinator/tools/generation_result.h"
 
+#include <nlohmann/json.hpp>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/strip.h"
+#include "common/json_document.h"
 #include "coordinator/tools/cluster_client.h"
-#include "coordinator/tools/json_writer.h"
 
 namespace krait {
 namespace {
+
+using nlohmann::ordered_json;
 
 std::string ReasonName(v1::FinishReason reason) {
   const std::string name = v1::FinishReason_Name(reason);
   return absl::AsciiStrToLower(absl::StripPrefix(name, "FINISH_REASON_"));
 }
 
-void WriteLogprob(const v1::TokenLogprob& logprob, JsonWriter& json) {
-  json.BeginObject().Key("token_id").Int(logprob.token_id());
-  json.Key("logprob").Double(logprob.logprob()).End();
+ordered_json LogprobJson(const v1::TokenLogprob& logprob) {
+  return {{"token_id", logprob.token_id()}, {"logprob", logprob.logprob()}};
 }
 
-void WriteLogprobs(const std::vector<v1::PositionLogprobs>& positions, JsonWriter& json) {
-  json.Key("logprobs").BeginArray();
+ordered_json LogprobsJson(const std::vector<v1::PositionLogprobs>& positions) {
+  ordered_json all = ordered_json::array();
   for (const v1::PositionLogprobs& position : positions) {
-    json.BeginObject().Key("token");
-    WriteLogprob(position.token(), json);
-    json.Key("top").BeginArray();
-    for (const v1::TokenLogprob& top : position.top()) WriteLogprob(top, json);
-    json.End().End();
+    ordered_json top = ordered_json::array();
+    for (const v1::TokenLogprob& each : position.top()) top.push_back(LogprobJson(each));
+    all.push_back({{"token", LogprobJson(position.token())}, {"top", std::move(top)}});
   }
-  json.End();
-}
-
-void WriteUsage(const v1::Usage& usage, JsonWriter& json) {
-  json.Key("usage").BeginObject().Key("prompt_tokens").Int(usage.prompt_tokens());
-  json.Key("completion_tokens").Int(usage.completion_tokens()).End();
-  const v1::SpeculationUsage& speculation = usage.speculation();
-  json.Key("speculation").BeginObject().Key("proposed").Int(speculation.proposed());
-  json.Key("accepted").Int(speculation.accepted()).Key("rounds").Int(speculation.rounds()).End();
+  return all;
 }
 
 }  // namespace
@@ -62,18 +55,21 @@ double GenerationResult::tokens_per_second() const {
 }
 
 std::string GenerationResult::ToJson(const v1::ListWorkersResponse& workers) const {
-  JsonWriter json;
-  json.BeginObject().Key("request_id").String(request_id_).Key("text").String(text_);
-  json.Key("token_ids").BeginArray();
-  for (int32_t id : token_ids_) json.Int(id);
-  json.End().Key("finish_reason").String(ReasonName(finish_reason_));
-  if (!logprobs_.empty()) WriteLogprobs(logprobs_, json);
-  WriteUsage(usage_, json);
-  json.Key("time_to_first_token_s").Double(absl::ToDoubleSeconds(first_));
-  json.Key("tokens_per_second").Double(tokens_per_second());
-  json.Key("topology");
-  WriteTopology(workers, json);
-  return json.End().text();
+  ordered_json json = {{"request_id", request_id_},
+                       {"text", text_},
+                       {"token_ids", token_ids_},
+                       {"finish_reason", ReasonName(finish_reason_)}};
+  if (!logprobs_.empty()) json["logprobs"] = LogprobsJson(logprobs_);
+  json["usage"] = {{"prompt_tokens", usage_.prompt_tokens()},
+                   {"completion_tokens", usage_.completion_tokens()}};
+  const v1::SpeculationUsage& speculation = usage_.speculation();
+  json["speculation"] = {{"proposed", speculation.proposed()},
+                         {"accepted", speculation.accepted()},
+                         {"rounds", speculation.rounds()}};
+  json["time_to_first_token_s"] = absl::ToDoubleSeconds(first_);
+  json["tokens_per_second"] = tokens_per_second();
+  json["topology"] = TopologyJson(workers);
+  return DumpJson(json);
 }
 
 }  // namespace krait

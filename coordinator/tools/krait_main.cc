@@ -2,4 +2,4 @@
 
 #include "coordinator/tools/command.h"
 
-int main(int argc, char** argv) { return krait::RunKrait({argv + 1, argv + argc}); }
+int main(int argc, char** argv) { return krait::RunKrait(argc, argv); }

@@ -1,38 +1,48 @@
 #include "coordinator/tools/status_text.h"
 
+#include <nlohmann/json.hpp>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/json_document.h"
 #include "coordinator/tools/cluster_client.h"
-#include "coordinator/tools/json_writer.h"
 
 namespace krait {
 namespace {
 
-void WriteLoad(const v1::WorkerLoad& load, JsonWriter& json) {
-  json.Key("load").BeginObject();
-  json.Key("running").Int(load.running()).Key("waiting").Int(load.waiting());
-  json.Key("max_running").Int(load.max_running()).Key("max_waiting").Int(load.max_waiting());
-  json.Key("pages_used").Int(load.pages_used()).Key("pages_total").Int(load.pages_total());
-  json.Key("queued_tokens").Int(load.queued_tokens()).End();
+using nlohmann::ordered_json;
+
+ordered_json LoadJson(const v1::WorkerLoad& load) {
+  return {{"running", load.running()},
+          {"waiting", load.waiting()},
+          {"max_running", load.max_running()},
+          {"max_waiting", load.max_waiting()},
+          {"pages_used", load.pages_used()},
+          {"pages_total", load.pages_total()},
+          {"queued_tokens", load.queued_tokens()}};
 }
 
-void WriteWorker(const v1::Worker& worker, JsonWriter& json) {
-  json.BeginObject().Key("name").String(worker.name());
-  json.Key("role").String(RoleName(worker.role())).Key("state").String(StateName(worker.state()));
-  json.Key("address").String(worker.address()).Key("pid").Int(worker.pid());
-  json.Key("epoch").Int(static_cast<int64_t>(worker.epoch()));
-  json.Key("ranks").BeginArray();
+ordered_json WorkerJson(const v1::Worker& worker) {
+  ordered_json ranks = ordered_json::array();
   for (const v1::Rank& rank : worker.ranks()) {
-    json.BeginObject().Key("rank").Int(rank.rank()).Key("device").String(rank.device());
-    json.Key("host").String(rank.host()).Key("pid").Int(rank.pid()).End();
+    ranks.push_back({{"rank", rank.rank()},
+                     {"device", rank.device()},
+                     {"host", rank.host()},
+                     {"pid", rank.pid()}});
   }
-  json.End();
-  json.Key("model").String(worker.model()).Key("build_id").String(worker.build_id());
-  json.Key("weights_digest").String(worker.weights_digest());
-  json.Key("tokenizer_digest").String(worker.tokenizer_digest());
-  json.Key("draft_connected").Bool(worker.draft_connected());
-  WriteLoad(worker.load(), json);
-  json.End();
+  return {{"name", worker.name()},
+          {"role", RoleName(worker.role())},
+          {"state", StateName(worker.state())},
+          {"address", worker.address()},
+          {"pid", worker.pid()},
+          {"epoch", worker.epoch()},
+          {"ranks", std::move(ranks)},
+          {"model", worker.model()},
+          {"build_id", worker.build_id()},
+          {"weights_digest", worker.weights_digest()},
+          {"tokenizer_digest", worker.tokenizer_digest()},
+          {"draft_connected", worker.draft_connected()},
+          {"load", LoadJson(worker.load())}};
 }
 
 }  // namespace
@@ -58,12 +68,12 @@ std::string StatusTable(const v1::ListWorkersResponse& workers) {
 }
 
 std::string StatusJson(const v1::ListWorkersResponse& workers) {
-  JsonWriter json;
-  json.BeginObject().Key("coordinator_pid").Int(workers.coordinator_pid());
-  json.Key("coordinator_build_id").String(workers.coordinator_build_id());
-  json.Key("workers").BeginArray();
-  for (const v1::Worker& worker : workers.workers()) WriteWorker(worker, json);
-  return json.End().End().text() + "\n";
+  ordered_json all = ordered_json::array();
+  for (const v1::Worker& worker : workers.workers()) all.push_back(WorkerJson(worker));
+  return DumpJson({{"coordinator_pid", workers.coordinator_pid()},
+                   {"coordinator_build_id", workers.coordinator_build_id()},
+                   {"workers", std::move(all)}}) +
+         "\n";
 }
 
 }  // namespace krait

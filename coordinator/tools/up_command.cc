@@ -9,10 +9,13 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "common/build_info.h"
 #include "common/clock.h"
+#include "common/json_document.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -29,13 +32,6 @@ namespace {
 constexpr timespec kPoll = {0, 100'000'000};
 constexpr absl::Duration kStatusTimeout = absl::Seconds(1);
 constexpr absl::Duration kStopGrace = absl::Seconds(10);
-
-std::vector<FlagSpec> Flags() {
-  std::vector<FlagSpec> flags(ClusterFlags().begin(), ClusterFlags().end());
-  flags.push_back({"json", nullptr, "one line of JSON when ready, instead of text"});
-  flags.push_back(kHelpFlag);
-  return flags;
-}
 
 absl::Status MakeRunDir(ClusterConfig& config) {
   std::error_code error;
@@ -144,13 +140,12 @@ void Cluster::CheckReady() {
 void Cluster::Announce(const v1::ListWorkersResponse& workers) const {
   const CoordinatorConfig& coordinator = config_.coordinator();
   if (as_json_) {
-    JsonWriter json;
-    json.BeginObject().Key("address").String(coordinator.listen());
-    json.Key("admin_address").String(coordinator.admin_listen());
-    json.Key("run_dir").String(config_.run_dir()).Key("pid").Int(getpid());
-    json.Key("topology");
-    WriteTopology(workers, json);
-    std::printf("%s\n", json.End().text().c_str());
+    std::printf("%s\n", DumpJson({{"address", coordinator.listen()},
+                                  {"admin_address", coordinator.admin_listen()},
+                                  {"run_dir", config_.run_dir()},
+                                  {"pid", getpid()},
+                                  {"topology", TopologyJson(workers)}})
+                            .c_str());
   } else {
     std::printf(
         "krait serves on %s (logs: %s)\n"
@@ -194,32 +189,31 @@ sigset_t BlockSignals() {
   return signals;
 }
 
-absl::StatusOr<ClusterConfig> Plan(const Arguments& arguments) {
-  ASSIGN_OR_RETURN(ClusterConfig config, MakeClusterConfig(arguments));
+absl::StatusOr<ClusterConfig> Plan(const ClusterOptions& options) {
+  ASSIGN_OR_RETURN(ClusterConfig config, MakeClusterConfig(options));
   RETURN_IF_ERROR(WireCluster(&PickFreePort, config));
   RETURN_IF_ERROR(MakeRunDir(config));
   return config;
 }
 
+int Up(const ClusterOptions& options, bool as_json) {
+  auto config = Plan(options);
+  if (!config.ok()) return EndCommand("up", config.status());
+  const sigset_t signals = BlockSignals();  // before gRPC starts its threads
+  Cluster cluster(*std::move(config), as_json);
+  const absl::Status started = cluster.Start();
+  if (!started.ok()) return EndCommand("up", started);
+  return cluster.Run(signals);
+}
+
 }  // namespace
 
-int RunUp(const CommandWords& words) {
-  const std::vector<FlagSpec> flags = Flags();
-  const auto arguments = Arguments::Parse(words, flags);
-  if (!arguments.ok()) return FailCommand("up", arguments.status());
-  if (arguments->Has("help")) {
-    std::fputs(
-        FormatHelp("up", "Starts a cluster on this machine and keeps it alive.", flags).c_str(),
-        stdout);
-    return 0;
-  }
-  auto config = Plan(*arguments);
-  if (!config.ok()) return FailCommand("up", config.status());
-  const sigset_t signals = BlockSignals();  // before gRPC starts its threads
-  Cluster cluster(*std::move(config), arguments->Has("json"));
-  const absl::Status started = cluster.Start();
-  if (!started.ok()) return FailCommand("up", started);
-  return cluster.Run(signals);
+std::function<int()> DeclareUp(CLI::App& app) {
+  const auto options = std::make_shared<ClusterOptions>();
+  AddClusterOptions(app, *options);
+  const auto as_json = std::make_shared<bool>(false);
+  app.add_flag("--json", *as_json, "one line of JSON when ready, instead of text");
+  return [options, as_json] { return Up(*options, *as_json); };
 }
 
 }  // namespace krait

@@ -3,9 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/status_macros.h"
+#include "tests/coordinator/tools/parse_words.h"
+
 namespace krait {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -23,9 +27,9 @@ class ClusterPlanTest : public ::testing::Test {
     return WireCluster([this](const std::string&) { return next_port_++; }, config_);
   }
   static absl::StatusOr<ClusterConfig> FromFlags(const std::vector<std::string>& words) {
-    const auto arguments = Arguments::Parse(words, ClusterFlags());
-    if (!arguments.ok()) return arguments.status();
-    return MakeClusterConfig(*arguments);
+    ClusterOptions options;
+    RETURN_IF_ERROR(ParseWords(words, [&](CLI::App& app) { AddClusterOptions(app, options); }));
+    return MakeClusterConfig(options);
   }
 
   ClusterConfig config_;
@@ -93,11 +97,16 @@ TEST_F(ClusterPlanTest, FlagsMakeAWholeCluster) {
 
 TEST_F(ClusterPlanTest, BadFlagsAreNamed) {
   EXPECT_THAT(std::string(FromFlags({}).status().message()), HasSubstr("--model"));
-  EXPECT_THAT(std::string(FromFlags({"--modle", "x"}).status().message()), HasSubstr("--modle"));
+  EXPECT_THAT(std::string(FromFlags({"--model", "x", "--modle", "y"}).status().message()),
+              HasSubstr("--modle"));
   EXPECT_THAT(std::string(FromFlags({"--model", "x", "--tp", "two"}).status().message()),
-              HasSubstr("tensor_parallel_size"));
+              HasSubstr("--tp"));
+  EXPECT_THAT(std::string(FromFlags({"--model", "x", "--tp", "65"}).status().message()),
+              AllOf(HasSubstr("--tp"), HasSubstr("64")));
   EXPECT_THAT(std::string(FromFlags({"--model", "x", "--weight-dtype", "f8"}).status().message()),
-              HasSubstr("F8"));
+              AllOf(HasSubstr("--weight-dtype"), HasSubstr("f8"), HasSubstr("bf16")));
+  EXPECT_THAT(std::string(FromFlags({"--model", "x", "--draft-tokens", "x"}).status().message()),
+              HasSubstr("max_draft_tokens"));
 }
 
 }  // namespace

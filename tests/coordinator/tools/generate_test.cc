@@ -3,22 +3,26 @@
 
 #include "common/build_info.h"
 #include "common/json.h"
+#include "common/json_document.h"
+#include "common/status_macros.h"
 #include "coordinator/tools/command.h"
 #include "coordinator/tools/generate_request.h"
 #include "coordinator/tools/generation_result.h"
-#include "coordinator/tools/json_writer.h"
 #include "coordinator/tools/status_text.h"
+#include "nlohmann/json.hpp"
+#include "tests/coordinator/tools/parse_words.h"
 
 namespace krait {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 absl::StatusOr<v1::GenerateRequest> Request(const std::vector<std::string>& words) {
-  const auto arguments = Arguments::Parse(words, RequestFlags());
-  if (!arguments.ok()) return arguments.status();
-  return MakeGenerateRequest(*arguments);
+  RequestOptions options;
+  RETURN_IF_ERROR(ParseWords(words, [&](CLI::App& app) { AddRequestOptions(app, options); }));
+  return MakeGenerateRequest(options);
 }
 
 TEST(GenerateRequestTest, EveryFlagReachesItsField) {
@@ -33,6 +37,9 @@ TEST(GenerateRequestTest, EveryFlagReachesItsField) {
                                 "--frequency-penalty=2",
                                 "--seed=18446744073709551615",
                                 "--max-tokens=9",
+                                "--min-tokens=2",
+                                "--logit-bias=5:-1.5,6:2",
+                                "--logit-bias=7:1",
                                 "--stop=a",
                                 "--stop=b",
                                 "--stop-token-id=1,2",
@@ -55,6 +62,10 @@ TEST(GenerateRequestTest, EveryFlagReachesItsField) {
   EXPECT_EQ(sampling.frequency_penalty(), 2);
   EXPECT_EQ(sampling.seed(), 18446744073709551615u);
   EXPECT_EQ(sampling.max_tokens(), 9);
+  EXPECT_EQ(sampling.min_tokens(), 2);
+  EXPECT_THAT(sampling.logit_bias(),
+              testing::UnorderedElementsAre(testing::Pair(5, -1.5f), testing::Pair(6, 2.0f),
+                                            testing::Pair(7, 1.0f)));
   EXPECT_THAT(sampling.stop(), ElementsAre("a", "b"));
   EXPECT_THAT(sampling.stop_token_ids(), ElementsAre(1, 2, 3));
   EXPECT_TRUE(sampling.ignore_eos());
@@ -81,6 +92,7 @@ TEST(GenerateRequestTest, ChatWrapsThePromptAndTheSystemMessage) {
   EXPECT_EQ(request->chat().messages(0).role(), "system");
   EXPECT_EQ(request->chat().messages(1).content(), "hi");
   EXPECT_FALSE(Request({"--prompt=hi", "--system=x"}).ok());
+  EXPECT_FALSE(Request({"--prompt=hi", "--prompt-token-ids=1"}).ok());
 }
 
 TEST(GenerateRequestTest, BadValuesNameTheFlag) {
@@ -88,9 +100,12 @@ TEST(GenerateRequestTest, BadValuesNameTheFlag) {
       {{"--prompt=x", "--temperature=warm"}, "--temperature"},
       {{"--prompt=x", "--max-tokens=99999999999"}, "--max-tokens"},
       {{"--prompt=x", "--seed=-1"}, "--seed"},
-      {{"--prompt=x", "--stop-token-id=1,,2"}, "--stop-token-id"},
+      {{"--prompt=x", "--temperature=101"}, "--temperature: Value 101 not in range"},
+      {{"--prompt=x", "--stop-token-id=1,x"}, "--stop-token-id"},
+      {{"--prompt=x", "--logit-bias=1"}, "--logit-bias"},
+      {{"--prompt=x", "--max-draft-tokens=16"}, "15"},
       {{"--prompt"}, "--prompt"},
-      {{"--chat=yes"}, "--chat"},
+      {{"--chat=maybe"}, "chat"},
       {{"stray"}, "stray"}};
   for (const auto& [words, flag] : cases) {
     EXPECT_THAT(std::string(Request(words).status().message()), HasSubstr(flag));
@@ -152,27 +167,49 @@ TEST(StatusTextTest, JsonAndTableNameStates) {
   EXPECT_THAT(StatusTable(workers), HasSubstr("draft-0          DRAFT   READY"));
 }
 
-TEST(JsonWriterTest, WritesWhatAStrictReaderReads) {
-  JsonWriter json;
-  json.BeginObject().Key("a").BeginArray().Int(1).String("\n\xff\"").End();
-  json.Key("b").BeginObject().End().Key("c").Double(1.0 / 0.0).Key("d").Bool(true).End();
-  const auto parsed = ParseJson(json.text());
-  ASSERT_TRUE(parsed.ok()) << json.text() << parsed.status();
-  EXPECT_EQ(parsed->Find("a")->as_array()[1].as_string(), "\n\xef\xbf\xbd\"");
-  EXPECT_TRUE(parsed->Find("c")->is_null());
+TEST(JsonDocumentTest, IsWhatAStrictReaderReads) {
+  const std::string text = DumpJson({{"a", "\n\xff\""}, {"b", 1.0 / 0.0}, {"c", 0.1}});
+  const auto parsed = ParseJson(text);
+  ASSERT_TRUE(parsed.ok()) << text << parsed.status();
+  EXPECT_EQ(*parsed->GetString("a"), "\n\xef\xbf\xbd\"");
+  EXPECT_TRUE(parsed->Find("b")->is_null());
+  EXPECT_EQ(*parsed->GetDouble("c"), 0.1);
+}
+
+int Krait(std::vector<const char*> words) {
+  words.insert(words.begin(), "krait");
+  return RunKrait(static_cast<int>(words.size()), words.data());
 }
 
 TEST(CommandTest, UsageErrorsAre64AndHelpIs0) {
-  for (const Command& command : Commands()) {
-    const std::string name = command.name;
-    if (name == "inspect" || name == "convert" || name == "bench") continue;  // they exec
-    EXPECT_EQ(RunKrait({name, "--help"}), 0) << name;
-    EXPECT_EQ(RunKrait({name, "--no-such-flag"}), kExitUsage) << name;
+  for (const char* name : {"up", "generate", "chat", "status", "drain", "bench"}) {
+    EXPECT_EQ(Krait({name, "--help"}), 0) << name;
+    EXPECT_EQ(Krait({name, "--version"}), 0) << name;
+    EXPECT_EQ(Krait({name, "--no-such-flag"}), kExitUsage) << name;
   }
-  EXPECT_EQ(RunKrait({"--help"}), 0);
-  EXPECT_EQ(RunKrait({"--version"}), 0);
-  EXPECT_EQ(RunKrait({}), kExitUsage);
-  EXPECT_EQ(RunKrait({"frobnicate"}), kExitUsage);
+  EXPECT_EQ(Krait({"bench", "serve", "--help"}), 0);
+  EXPECT_EQ(Krait({"--help"}), 0);
+  EXPECT_EQ(Krait({"--version"}), 0);
+  EXPECT_EQ(Krait({}), kExitUsage);
+  EXPECT_EQ(Krait({"bench"}), kExitUsage);
+  EXPECT_EQ(Krait({"frobnicate"}), kExitUsage);
+}
+
+TEST(CommandTest, LoadOptionsAreCheckedAndNameTheirLimit) {
+  const auto error_of = [](const std::vector<const char*>& words) {
+    std::vector<const char*> all = {"bench", "serve"};
+    all.insert(all.end(), words.begin(), words.end());
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(Krait(all), kExitUsage);
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_THAT(error_of({"--rate=0"}), HasSubstr("--rate"));
+  EXPECT_THAT(error_of({"--rate=1", "--concurrency=1"}),
+              HasSubstr("--rate excludes --concurrency"));
+  EXPECT_THAT(error_of({"--prompt-tokens=5:2"}), HasSubstr("--prompt-tokens: want N or LOW:HIGH"));
+  EXPECT_THAT(error_of({"--cancel-rate=1.5"}),
+              AllOf(HasSubstr("--cancel-rate"), HasSubstr("not in range")));
+  EXPECT_THAT(error_of({"--warmup=2", "--duration=1"}), HasSubstr("--warmup: must be less"));
 }
 
 }  // namespace
