@@ -12,6 +12,7 @@
 #include "kernels/ops/gated_rms_norm.h"
 #include "kernels/ops/kv_append.h"
 #include "kernels/ops/linear.h"
+#include "kernels/ops/linear_bias.h"
 #include "kernels/ops/paged_attention.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rope.h"
@@ -37,6 +38,7 @@ class Backend {
 
   virtual void Embedding(const EmbeddingParams& params) = 0;
   virtual void Linear(const LinearParams& params) = 0;
+  virtual void AddLinearBias(const LinearBiasParams& params) = 0;
   virtual void SumBlocks(const SumBlocksParams& params) = 0;
   virtual void RmsNorm(const RmsNormParams& params) = 0;
   virtual void Rope(const RopeParams& params) = 0;

@@ -1,14 +1,12 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 
 #include "kernels/ops/paged_attention.h"
 
 namespace krait::kernels {
-
-inline constexpr int64_t kMaxHeadDim = 512;
-inline constexpr int64_t kMaxGroup = 128;  // query heads a KV head
 
 // One sequence's keys and values of one KV head, in pages.
 struct AttentionTile {
@@ -19,25 +17,39 @@ struct AttentionTile {
   int64_t page_stride = 0;  // elements from a page to the next
   int64_t head_dim = 0;
   float scale = 1;
+  int64_t window = 0;  // positions a token sees; 0: all
+
+  // The first position that the token at `position` sees.
+  int64_t FirstKey(int64_t position) const {
+    return window == 0 ? 0 : std::max<int64_t>(0, position + 1 - window);
+  }
 };
 
-// Where the keys and values of one split lie.
+// Where the keys and values of one split lie: those of its keys [begin, end), a key's number being
+// its position's distance from the split's first.
 struct SplitRows {
   const float* k[kAttentionSplit];
   const float* v[kAttentionSplit];
-  int num_keys = 0;
+  int begin = 0;
+  int end = 0;
 
-  // Positions [first, first + count); none beyond them is ever read. Filled up to a multiple of
-  // eight with the last.
-  void Locate(const AttentionTile& tile, int64_t first, int count) {
-    int64_t page = first / tile.page_size, slot = first % tile.page_size;
-    for (num_keys = 0; num_keys < count; ++num_keys, ++slot) {
+  // Whole vectors of eight keys that hold all of them.
+  int first_lane() const { return begin / 8 * 8; }
+
+  // Positions [from, to) of the split that begins at `first`; none beside them is ever read. The
+  // lanes beside them repeat the nearest key.
+  void Locate(const AttentionTile& tile, int64_t first, int64_t from, int64_t to) {
+    begin = static_cast<int>(from - first);
+    end = static_cast<int>(to - first);
+    int64_t page = from / tile.page_size, slot = from % tile.page_size;
+    for (int j = begin; j < end; ++j, ++slot) {
       if (slot == tile.page_size) ++page, slot = 0;
       const int64_t at = tile.page_table[page] * tile.page_stride + slot * tile.head_dim;
-      k[num_keys] = tile.k + at;
-      v[num_keys] = tile.v + at;
+      k[j] = tile.k + at;
+      v[j] = tile.v + at;
     }
-    for (int j = num_keys; j % 8 != 0; ++j) k[j] = k[num_keys - 1];
+    for (int j = first_lane(); j < begin; ++j) k[j] = k[begin];
+    for (int j = end; j % 8 != 0; ++j) k[j] = k[end - 1];
   }
 };
 

@@ -21,6 +21,9 @@ class CpuBackend final : public Backend {
 
   void Embedding(const EmbeddingParams& params) override { RunEmbedding(context_, params); }
   void Linear(const LinearParams& params) override;
+  void AddLinearBias(const LinearBiasParams& params) override {
+    RunAddLinearBias(context_, params);
+  }
   void SumBlocks(const SumBlocksParams& params) override { RunSumBlocks(context_, params); }
   void RmsNorm(const RmsNormParams& params) override { RunRmsNorm(context_, params); }
   void Rope(const RopeParams& params) override { RunRope(context_, params); }

@@ -13,6 +13,7 @@
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/gated_rms_norm.h"
 #include "kernels/ops/kv_append.h"
+#include "kernels/ops/linear_bias.h"
 #include "kernels/ops/paged_attention.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rope.h"
@@ -31,6 +32,7 @@ struct CpuContext {
 };
 
 void RunEmbedding(const CpuContext& context, const EmbeddingParams& params);
+void RunAddLinearBias(const CpuContext& context, const LinearBiasParams& params);
 void RunSumBlocks(const CpuContext& context, const SumBlocksParams& params);
 void RunRmsNorm(const CpuContext& context, const RmsNormParams& params);
 void RunRope(const CpuContext& context, const RopeParams& params);

@@ -6,7 +6,8 @@
 //   = l mod 8 o[d] = one chain of fused multiply-adds of p[j] v[j][d] over j
 // Splits in increasing order:
 //   M' = max(M, m); a = e^(M - M'); b = e^(m - M'); L = fma(l, b, L a); O[d] = fma(o[d], b, O[d] a)
-// and out = O / L. The bits depend on the position and the cache only.
+// and out = O / L. Keys before a sliding window keep their lanes and contribute nothing: p = 0 to
+// l, no term to o. The bits depend on the position, the window and the cache only.
 
 #include <algorithm>
 #include <limits>
@@ -29,10 +30,10 @@ namespace HWY_NAMESPACE {
 static_assert(kAttentionSplit % kLanes == 0);
 
 // s[j] of eight keys at a time, to hide the latency of their chains; returns the maximum. Scores
-// past the last key are -infinity.
+// beside the keys, where only lanes are, are -infinity.
 float Scores(const AttentionTile& tile, const SplitRows& rows, const float* q, float* scores) {
   F32 max = SetF32(-std::numeric_limits<float>::infinity());
-  for (int j = 0; j < rows.num_keys; j += kLanes) {
+  for (int j = rows.first_lane(); j < rows.end; j += kLanes) {
     const float* const* k = rows.k + j;
     F32 sums[kLanes];
 #pragma GCC unroll 8
@@ -44,20 +45,20 @@ float Scores(const AttentionTile& tile, const SplitRows& rows, const float* q, f
     }
     const F32 s = Mul(SumLanesOfEach(sums), SetF32(tile.scale));
     Store(s, scores + j);
-    max = Larger(max, s);  // keys past the last repeat it
+    max = Larger(max, s);  // lanes beside the keys repeat one
   }
-  for (int j = rows.num_keys; j % kLanes != 0; ++j) {
-    scores[j] = -std::numeric_limits<float>::infinity();
-  }
+  constexpr float kNothing = -std::numeric_limits<float>::infinity();
+  std::fill(scores + rows.first_lane(), scores + rows.begin, kNothing);
+  for (int j = rows.end; j % kLanes != 0; ++j) scores[j] = kNothing;
   float lanes[kLanes];
   Store(max, lanes);
   return *std::max_element(lanes, lanes + kLanes);
 }
 
 // Scores to e^(s - max), in place; returns their sum.
-float Exponentials(int num_keys, float max, float* scores) {
+float Exponentials(const SplitRows& rows, float max, float* scores) {
   F32 sum = SetF32(0.0f);
-  for (int j = 0; j < num_keys; j += kLanes) {
+  for (int j = rows.first_lane(); j < rows.end; j += kLanes) {
     const F32 p = Exp(Sub(Load(scores + j), SetF32(max)));
     Store(p, scores + j);
     sum = Add(sum, p);
@@ -71,7 +72,7 @@ HWY_INLINE void WeightedValues(const SplitRows& rows, const float* p, int64_t d,
   F32 sums[kVectors];
 #pragma GCC unroll 8
   for (int i = 0; i < kVectors; ++i) sums[i] = SetF32(0.0f);
-  for (int j = 0; j < rows.num_keys; ++j) {
+  for (int j = rows.begin; j < rows.end; ++j) {
     const float* v = rows.v[j] + d;
     const F32 weight = SetF32(p[j]);
 #pragma GCC unroll 8
@@ -86,7 +87,7 @@ void AttendSplit(const AttentionTile& tile, const SplitRows& rows, const float* 
                  SplitState* state, float* o) {
   alignas(64) float scores[kAttentionSplit];
   state->max = Scores(tile, rows, q, scores);
-  state->sum = Exponentials(rows.num_keys, state->max, scores);
+  state->sum = Exponentials(rows, state->max, scores);
   int64_t d = 0;
   for (; d + 8 * kLanes <= tile.head_dim; d += 8 * kLanes) {
     WeightedValues<8>(rows, scores, d, o);
@@ -122,16 +123,18 @@ void DivideBySum(int64_t head_dim, const SplitState& total, float* out) {
 // [num_heads, head_dim].
 void AttendHeads(const AttentionTile& tile, const float* q, int64_t num_heads, int64_t position,
                  float* out) {
-  SplitState totals[kMaxGroup];
+  SplitState totals[kMaxAttentionGroup];
   SplitRows rows;
-  alignas(64) float o[kMaxHeadDim];
-  for (int64_t first = 0; first <= position; first += kAttentionSplit) {
-    const int64_t count = std::min<int64_t>(kAttentionSplit, position + 1 - first);
-    rows.Locate(tile, first, static_cast<int>(count));
+  alignas(64) float o[kMaxAttentionHeadDim];
+  const int64_t first_key = tile.FirstKey(position);
+  const int64_t first_split = first_key / kAttentionSplit * kAttentionSplit;
+  for (int64_t first = first_split; first <= position; first += kAttentionSplit) {
+    rows.Locate(tile, first, std::max(first, first_key),
+                std::min(first + kAttentionSplit, position + 1));
     for (int64_t head = 0; head < num_heads; ++head) {
       const float* head_q = q + head * tile.head_dim;
       float* head_out = out + head * tile.head_dim;
-      if (first == 0) {
+      if (first == first_split) {
         AttendSplit(tile, rows, head_q, &totals[head], head_out);
         continue;
       }
@@ -169,6 +172,7 @@ AttentionTile MakeTile(const PagedAttentionParams& params, int sequence, int64_t
   tile.k = params.k_cache.ptr<float>() + kv_head * page_size * tile.head_dim;
   tile.v = params.v_cache.ptr<float>() + kv_head * page_size * tile.head_dim;
   tile.scale = params.scale;
+  tile.window = params.window;
   return tile;
 }
 
@@ -177,9 +181,10 @@ void CheckShapes(const PagedAttentionParams& params) {
   CHECK(params.k_cache.shape == params.v_cache.shape);
   CHECK_EQ(params.k_cache.row_stride, params.v_cache.row_stride);
   CHECK_EQ(params.k_cache.dim(3), head_dim);
-  CHECK(head_dim % 8 == 0 && head_dim <= kMaxHeadDim) << head_dim;
+  CHECK(head_dim % kAttentionHeadDimUnit == 0 && head_dim <= kMaxAttentionHeadDim) << head_dim;
+  CHECK_GE(params.window, 0);
   CHECK_EQ(heads % params.k_cache.dim(1), 0);
-  CHECK_LE(heads / params.k_cache.dim(1), kMaxGroup);
+  CHECK_LE(heads / params.k_cache.dim(1), kMaxAttentionGroup);
   CHECK_EQ(params.out.dim(1), heads * head_dim);
   CHECK_EQ(params.query_start[params.num_sequences], params.q.dim(0));
 }

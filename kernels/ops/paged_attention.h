@@ -13,7 +13,15 @@ namespace krait {
 // exponential sum and weighted sum of V are formed alone, in one fixed order, and splits are
 // combined in increasing order. So the bits depend on the token's position and cache content only,
 // not on how many tokens run in the same call.
+//
+// With a sliding window a token sees the last `window` positions up to its own. Splits stay on the
+// same grid and lanes keep their keys; keys before the window are never read and add nothing.
 inline constexpr int kAttentionSplit = 128;
+
+// What a backend's attention takes; a model beyond them is refused before it is loaded.
+inline constexpr int64_t kAttentionHeadDimUnit = 8;  // head_dim is a multiple
+inline constexpr int64_t kMaxAttentionHeadDim = 512;
+inline constexpr int64_t kMaxAttentionGroup = 128;  // query heads a KV head
 
 struct PagedAttentionParams {
   TensorView q;        // [num_tokens, heads, head_dim], f32, rows strided
@@ -21,10 +29,11 @@ struct PagedAttentionParams {
   TensorView v_cache;  // same
   int num_sequences = 0;
   const int32_t* query_start = nullptr;  // [num_sequences + 1]: rows of q of each sequence
-  const int32_t* positions = nullptr;    // [num_tokens]: absolute; a token sees keys 0..position
+  const int32_t* positions = nullptr;    // [num_tokens]: absolute; no later key is seen
   const int32_t* page_table = nullptr;   // [num_sequences, page_table_stride]
   int64_t page_table_stride = 0;
   float scale = 1.0f;  // of q.k
+  int64_t window = 0;  // positions a token sees, its own included; 0: all
   TensorView out;      // [num_tokens, heads * head_dim], f32
 };
 

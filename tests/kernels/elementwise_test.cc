@@ -1,4 +1,4 @@
-// RmsNorm, Rope, SiluMul, SumBlocks, Embedding, KvAppend.
+// RmsNorm, Rope, SiluMul, AddLinearBias, SumBlocks, Embedding, KvAppend.
 
 #include <cmath>
 
@@ -119,6 +119,20 @@ TEST_P(ElementwiseTest, ExpOfVectorsHasTheBitsOfTheScalarOne) {
   for (float& value : scalar) value = fast_math::Exp(value);
   FillExp(TargetFromName(GetParam().target), absl::MakeSpan(values));
   EXPECT_EQ(BitsOf(values), BitsOf(scalar));
+}
+
+TEST_P(ElementwiseTest, AddLinearBiasAddsToStridedRowsAndNothingElse) {
+  for (int64_t n : {1, 7, 8, 37, 576}) {
+    const int64_t rows = 70, width = n + 3;
+    const std::vector<float> before = Gaussian(rows * width, 6);
+    std::vector<float> x = before, bias = Gaussian(n, 7);
+    backend_->AddLinearBias({.x = Matrix(x, rows, width).Columns(1, 1 + n),
+                             .bias = TensorView(bias.data(), DType::kF32, {n})});
+    for (int64_t i = 0; i < rows * width; ++i) {
+      const int64_t column = i % width - 1;
+      ASSERT_EQ(x[i], column < 0 || column >= n ? before[i] : before[i] + bias[column]) << n;
+    }
+  }
 }
 
 TEST_P(ElementwiseTest, SumBlocksAddsInOrderAndTheResidualLast) {

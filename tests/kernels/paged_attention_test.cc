@@ -24,9 +24,16 @@ struct Scene {
   }
   // Queries of `tokens` alone, as one call.
   std::vector<float> Run(Backend& backend, const std::vector<int>& tokens);
+  // The first position that a token sees.
+  int FirstKey(int token) const {
+    return window == 0 ? 0 : std::max(0, positions[token] + 1 - window);
+  }
+  // Fills everything that no token sees with NaN.
+  void PoisonUnseenKeys();
   double Oracle(int token, int head, int d) const;
 
   int heads, kv_heads, head_dim, page_size;
+  int window = 0;
   std::vector<Sequence> sequences;
   int stride = 0, num_pages = 0, num_tokens = 0;
   std::vector<int32_t> page_table;
@@ -89,15 +96,33 @@ std::vector<float> Scene::Run(Backend& backend, const std::vector<int>& tokens) 
                           .page_table = table.data(),
                           .page_table_stride = stride,
                           .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
+                          .window = window,
                           .out = Matrix(out, tokens.size(), width)});
   return out;
+}
+
+void Scene::PoisonUnseenKeys() {
+  std::vector<int> first_seen(sequences.size(), std::numeric_limits<int>::max());
+  for (int token = 0; token < num_tokens; ++token) {
+    int& first = first_seen[sequence_of[token]];
+    first = std::min(first, FirstKey(token));
+  }
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    for (int position = 0; position < std::min(first_seen[s], sequences[s].length); ++position) {
+      for (int head = 0; head < kv_heads; ++head) {
+        const int64_t at = KvOffset(static_cast<int>(s), position, head);
+        std::fill_n(k.begin() + at, head_dim, std::numeric_limits<float>::quiet_NaN());
+        std::fill_n(v.begin() + at, head_dim, std::numeric_limits<float>::quiet_NaN());
+      }
+    }
+  }
 }
 
 double Scene::Oracle(int token, int head, int d) const {
   const float* query = q.data() + (int64_t{token} * heads + head) * head_dim;
   const int kv_head = head / (heads / kv_heads);
   double sum = 0, weighted = 0;
-  for (int position = 0; position <= positions[token]; ++position) {
+  for (int position = FirstKey(token); position <= positions[token]; ++position) {
     const int64_t at = KvOffset(sequence_of[token], position, kv_head);
     double dot = 0;
     for (int i = 0; i < head_dim; ++i) dot += double{query[i]} * k[at + i];
@@ -165,6 +190,60 @@ TEST_P(PagedAttentionTest, ChunksOfAPrefillHaveTheBitsOfTheWhole) {
     chunked.insert(chunked.end(), out.begin(), out.end());
   }
   EXPECT_EQ(BitsOf(chunked), BitsOf(whole));
+}
+
+// Windows that end in the first split, at its border and far behind it, and that begin anywhere in
+// a vector of eight keys.
+constexpr int kWindows[] = {1, 5, 8, 64, 127, 128, 129, 200};
+
+TEST_P(PagedAttentionTest, AWindowIsASoftmaxOverItsLastKeysOnly) {
+  for (int window : kWindows) {
+    Scene scene(6, 2, 16, 8, {{300, 9}, {129, 4}, {150, 150}, {1, 1}});
+    scene.window = window;
+    const std::vector<float> out = scene.Run(*backend_, AllTokens(scene));
+    for (size_t i = 0; i < out.size(); ++i) {
+      const int d = static_cast<int>(i) % scene.head_dim;
+      const int row = static_cast<int>(i) / scene.head_dim;
+      ASSERT_NEAR(out[i], scene.Oracle(row / scene.heads, row % scene.heads, d), 3e-6)
+          << "window " << window << " token " << row / scene.heads;
+    }
+  }
+}
+
+TEST_P(PagedAttentionTest, AWindowedTokenHasTheBitsOfThePlainTwinAlone) {
+  const auto plain = MakeBackend(PlainVariant());
+  for (int window : kWindows) {
+    Scene scene(6, 2, 16, 8, {{40, 40}, {270, 20}, {131, 5}});
+    scene.window = window;
+    const std::vector<int> tokens = AllTokens(scene);
+    const int64_t width = scene.heads * scene.head_dim;
+    const std::vector<float> all = scene.Run(*backend_, tokens);
+    for (int token : tokens) {
+      const std::vector<float> among(all.begin() + token * width,
+                                     all.begin() + (token + 1) * width);
+      ASSERT_EQ(BitsOf(scene.Run(*plain, {token})), BitsOf(among)) << window << " " << token;
+      ASSERT_EQ(BitsOf(scene.Run(*backend_, {token})), BitsOf(among)) << window << " " << token;
+    }
+  }
+}
+
+TEST_P(PagedAttentionTest, KeysBeforeTheWindowAreNeverRead) {
+  for (int window : kWindows) {
+    Scene scene(6, 2, 16, 8, {{300, 3}, {137, 1}});
+    scene.window = window;
+    const std::vector<float> expected = scene.Run(*backend_, AllTokens(scene));
+    scene.PoisonUnseenKeys();
+    EXPECT_EQ(BitsOf(scene.Run(*backend_, AllTokens(scene))), BitsOf(expected)) << window;
+  }
+}
+
+TEST_P(PagedAttentionTest, AWindowThatHoldsEverythingChangesNoBit) {
+  Scene scene(6, 2, 16, 8, {{270, 30}});
+  const std::vector<float> expected = scene.Run(*backend_, AllTokens(scene));
+  for (int window : {270, 1000}) {
+    scene.window = window;
+    EXPECT_EQ(BitsOf(scene.Run(*backend_, AllTokens(scene))), BitsOf(expected));
+  }
 }
 
 TEST_P(PagedAttentionTest, LargeScoresDoNotOverflow) {
