@@ -84,6 +84,13 @@ class TensorMaker {
     for (float& value : tensor.values) value = scale * gaussian_();
   }
 
+  // A matrix [n, k], with a bias if it has one.
+  void Projection(const std::string& name, int64_t n, int64_t k, float gain, bool has_bias) {
+    Matrix(name + ".weight", n, k, gain);
+    if (!has_bias) return;
+    for (float& value : Add(name + ".bias", {n}).values) value = 0.5f * gaussian_();
+  }
+
   void Norm(const std::string& name, int64_t n) {
     for (float& value : Add(name, {n}).values) value = 1.0f + 0.1f * gaussian_();
   }
@@ -108,21 +115,38 @@ void AddLayer(TensorMaker& make, const TinyModel& model, int64_t layer) {
   const int64_t hidden = model.hidden_size();
   const int64_t kv = options.num_kv_heads * options.head_dim;
   make.Norm(prefix + "input_layernorm.weight", hidden);
-  make.Matrix(prefix + "self_attn.q_proj.weight", hidden, hidden, 1.5f);
-  make.Matrix(prefix + "self_attn.k_proj.weight", kv, hidden, 1.5f);
-  make.Matrix(prefix + "self_attn.v_proj.weight", kv, hidden, 1.5f);
-  make.Matrix(prefix + "self_attn.o_proj.weight", hidden, hidden, 1.0f);
+  const int64_t q = model.q_size(), mlp = options.intermediate_size;
+  make.Projection(prefix + "self_attn.q_proj", q, hidden, 1.5f, options.qkv_bias);
+  make.Projection(prefix + "self_attn.k_proj", kv, hidden, 1.5f, options.qkv_bias);
+  make.Projection(prefix + "self_attn.v_proj", kv, hidden, 1.5f, options.qkv_bias);
+  make.Projection(prefix + "self_attn.o_proj", hidden, q, 1.0f, options.attention_output_bias);
   make.Norm(prefix + "post_attention_layernorm.weight", hidden);
-  make.Matrix(prefix + "mlp.gate_proj.weight", options.intermediate_size, hidden, 1.5f);
-  make.Matrix(prefix + "mlp.up_proj.weight", options.intermediate_size, hidden, 1.5f);
-  make.Matrix(prefix + "mlp.down_proj.weight", hidden, options.intermediate_size, 1.0f);
+  make.Projection(prefix + "mlp.gate_proj", mlp, hidden, 1.5f, options.mlp_bias);
+  make.Projection(prefix + "mlp.up_proj", mlp, hidden, 1.5f, options.mlp_bias);
+  make.Projection(prefix + "mlp.down_proj", hidden, mlp, 1.0f, options.mlp_bias);
+}
+
+// What only some families' files have.
+std::string FamilyFields(const TinyModelOptions& options) {
+  if (options.sliding_window != 0) {
+    return absl::StrCat(R"("architectures": ["MistralForCausalLM"], "model_type": "mistral",)",
+                        R"( "sliding_window": )", options.sliding_window);
+  }
+  if (options.qkv_bias && !options.attention_output_bias) {
+    return R"("architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2")";
+  }
+  std::string fields = R"("architectures": ["LlamaForCausalLM"], "model_type": "llama")";
+  if (options.qkv_bias) fields += R"(, "attention_bias": true)";
+  if (options.mlp_bias) fields += R"(, "mlp_bias": true)";
+  return fields;
 }
 
 std::string ConfigJson(const TinyModel& model) {
   const TinyModelOptions& options = model.options;
   return absl::StrCat(
-      R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",)",
-      R"( "hidden_size": )", model.hidden_size(), R"(, "num_hidden_layers": )", options.num_layers,
+      "{", FamilyFields(options), R"(, "hidden_act": "silu", "rope_scaling": )",
+      options.rope_scaling.empty() ? "null" : options.rope_scaling, ",", R"( "hidden_size": )",
+      model.hidden_size(), R"(, "num_hidden_layers": )", options.num_layers,
       R"(, "num_attention_heads": )", options.num_heads, R"(, "num_key_value_heads": )",
       options.num_kv_heads, R"(, "head_dim": )", options.head_dim, R"(, "intermediate_size": )",
       options.intermediate_size, R"(, "vocab_size": )", options.vocab_size, R"(, "rms_norm_eps": )",
@@ -211,10 +235,11 @@ constexpr NamePair kLayerNames[] = {
     {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},
     {"mlp.down_proj", "ffn_down"},
 };
+constexpr const char* kParts[] = {".weight", ".bias"};
 
 // llama.cpp's order of q and k rows: the halves of a head interleaved.
 std::vector<float> PermutedRows(const TinyTensor& tensor, int64_t head_dim) {
-  const int64_t k = tensor.shape[1];
+  const int64_t k = tensor.shape.size() == 1 ? 1 : tensor.shape[1];
   std::vector<float> out;
   out.reserve(tensor.values.size());
   for (int64_t head = 0; head < tensor.shape[0]; head += head_dim) {
@@ -236,12 +261,16 @@ void AddTensor(GgufWriter& writer, const std::string& name, const TinyTensor& te
 
 void AddLayerTensors(GgufWriter& writer, const TinyModel& model, int64_t layer) {
   for (const NamePair& pair : kLayerNames) {
-    const TinyTensor& tensor =
-        model.tensors.at(absl::StrCat("model.layers.", layer, ".", pair.hugging_face, ".weight"));
     const bool permuted =
         std::string_view(pair.gguf) == "attn_q" || std::string_view(pair.gguf) == "attn_k";
-    AddTensor(writer, absl::StrCat("blk.", layer, ".", pair.gguf, ".weight"), tensor,
-              permuted ? PermutedRows(tensor, model.options.head_dim) : tensor.values);
+    for (const char* part : kParts) {
+      const auto found =
+          model.tensors.find(absl::StrCat("model.layers.", layer, ".", pair.hugging_face, part));
+      if (found == model.tensors.end()) continue;
+      const TinyTensor& tensor = found->second;
+      AddTensor(writer, absl::StrCat("blk.", layer, ".", pair.gguf, part), tensor,
+                permuted ? PermutedRows(tensor, model.options.head_dim) : tensor.values);
+    }
   }
 }
 
@@ -259,6 +288,11 @@ void AddModelKeys(GgufWriter& writer, const TinyModel& model) {
   writer.AddFloat32("llama.attention.layer_norm_rms_epsilon", options.rms_norm_eps);
   writer.AddUint32("llama.vocab_size", static_cast<uint32_t>(options.vocab_size));
   writer.AddUint32("llama.rope.dimension_count", static_cast<uint32_t>(options.head_dim));
+  writer.AddUint32("llama.attention.key_length", static_cast<uint32_t>(options.head_dim));
+  if (options.sliding_window != 0) {
+    writer.AddUint32("llama.attention.sliding_window",
+                     static_cast<uint32_t>(options.sliding_window));
+  }
 }
 
 void AddTokenizerKeys(GgufWriter& writer, const Vocabulary& vocabulary) {
@@ -322,6 +356,10 @@ absl::Status WriteTinyGguf(const TinyModel& model, const std::string& path) {
   }
   add("output_norm.weight", "model.norm.weight");
   if (!model.options.tie_word_embeddings) add("output.weight", "lm_head.weight");
+  const std::vector<float>& divisors = model.options.rope_divisors;
+  if (!divisors.empty()) {
+    AddTensor(writer, "rope_freqs.weight", {{static_cast<int64_t>(divisors.size())}, {}}, divisors);
+  }
   return WriteText(path, writer.Bytes());
 }
 

@@ -19,12 +19,19 @@ struct TinyModelOptions {
   int64_t num_layers = 4;
   int64_t num_heads = 6;
   int64_t num_kv_heads = 3;
-  int64_t head_dim = 8;  // hidden size is num_heads * head_dim
+  int64_t head_dim = 8;
+  int64_t hidden_size = 0;  // 0: num_heads * head_dim
   int64_t intermediate_size = 96;
   int64_t vocab_size = 512;  // 260 or more: special tokens, bytes, merges
   int64_t max_context_tokens = 1024;
   float rope_theta = 10000.0f;
   float rms_norm_eps = 1e-5f;
+  std::string rope_scaling;          // a folder's rope_scaling, as JSON; empty: none
+  std::vector<float> rope_divisors;  // a GGUF file's rope_freqs.weight; empty: none
+  int64_t sliding_window = 0;        // 0: none; else a Mistral
+  bool qkv_bias = false;             // alone: a Qwen2
+  bool attention_output_bias = false;
+  bool mlp_bias = false;
   bool tie_word_embeddings = true;
   uint64_t seed = 1;
 };
@@ -40,7 +47,8 @@ struct TinyModel {
   std::map<std::string, TinyTensor> tensors;
   Vocabulary vocabulary;
 
-  int64_t hidden_size() const { return options.num_heads * options.head_dim; }
+  int64_t q_size() const { return options.num_heads * options.head_dim; }
+  int64_t hidden_size() const { return options.hidden_size == 0 ? q_size() : options.hidden_size; }
 };
 
 // Ids 0..2 are <|endoftext|>, <|im_start|>, <|im_end|> (control; 2 ends a generation), then the 256

@@ -16,12 +16,16 @@ absl::StatusOr<Attention> Attention::Load(const Checkpoint& checkpoint, const At
                      .own = context.sharding.kv_groups};
   ASSIGN_OR_RETURN(RowParallelLinear output,
                    RowParallelLinear::Load(checkpoint, names.o, dims.hidden_size, cut, context));
-  const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(dims.head_dim)));
-  return Attention(context.backend, std::move(qkv), std::move(output), scale);
+  return Attention(context.backend, std::move(qkv), std::move(output), dims);
 }
 
-Attention::Attention(Backend* backend, QkvParallelLinear qkv, RowParallelLinear output, float scale)
-    : backend_(backend), qkv_(std::move(qkv)), output_(std::move(output)), scale_(scale) {}
+Attention::Attention(Backend* backend, QkvParallelLinear qkv, RowParallelLinear output,
+                     const AttentionDims& dims)
+    : backend_(backend),
+      qkv_(std::move(qkv)),
+      output_(std::move(output)),
+      scale_(static_cast<float>(1.0 / std::sqrt(static_cast<double>(dims.head_dim)))),
+      window_(dims.window) {}
 
 absl::Status Attention::Forward(const ForwardContext& context, const RotaryTables& rotary,
                                 KvPages pages, const TensorView& x, const Activations& activations,
@@ -53,6 +57,7 @@ void Attention::Attend(const ForwardContext& context, KvPages pages, const Tenso
                             .page_table = context.page_table,
                             .page_table_stride = context.page_table_stride,
                             .scale = scale_,
+                            .window = window_,
                             .out = out});
 }
 

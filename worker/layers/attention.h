@@ -12,7 +12,7 @@ namespace krait {
 
 struct AttentionNames {
   QkvNames qkv;
-  std::string o;
+  LinearNames o;
 };
 
 // One layer's KV pages on this rank.
@@ -22,7 +22,8 @@ struct KvPages {
 };
 
 // Grouped-query attention over paged K and V with rotary positions (arXiv 2305.13245): a rank's
-// whole KV groups, each group one block of o_proj's sum. Rank thread only.
+// whole KV groups, each group one block of o_proj's sum. With a sliding window (arXiv 2310.06825) a
+// token sees the last dims.window positions, its own included. Rank thread only.
 class Attention {
  public:
   static absl::StatusOr<Attention> Load(const Checkpoint& checkpoint, const AttentionNames& names,
@@ -36,7 +37,8 @@ class Attention {
   int64_t num_bytes() const { return qkv_.num_bytes() + output_.num_bytes(); }
 
  private:
-  Attention(Backend* backend, QkvParallelLinear qkv, RowParallelLinear output, float scale);
+  Attention(Backend* backend, QkvParallelLinear qkv, RowParallelLinear output,
+            const AttentionDims& dims);
   void Attend(const ForwardContext& context, KvPages pages, const TensorView& query,
               const TensorView& out) const;
 
@@ -44,6 +46,7 @@ class Attention {
   QkvParallelLinear qkv_;
   RowParallelLinear output_;
   float scale_;
+  int64_t window_;
 };
 
 }  // namespace krait

@@ -4,21 +4,39 @@
 #include "common/status_macros.h"
 
 namespace krait {
+namespace {
 
-absl::StatusOr<ColumnParallelLinear> ColumnParallelLinear::Load(const Checkpoint& checkpoint,
-                                                                std::vector<WeightSlice> parts,
-                                                                const RankContext& context) {
+// Rows `rows` of a projection to `n` outputs, into what ColumnParallelLinear::Load takes.
+struct ColumnParts {
+  std::vector<WeightSlice> weights;
+  std::vector<VectorSlice> biases;
+
+  void Add(const LinearNames& names, int64_t n, int64_t k, Range rows) {
+    weights.push_back(WeightSlice::Rows(names.weight, n, k, rows.begin, rows.end));
+    if (!names.bias.empty()) biases.push_back({names.bias, n, rows});
+    CHECK(biases.empty() || biases.size() == weights.size()) << names.weight;
+  }
+};
+
+}  // namespace
+
+absl::StatusOr<ColumnParallelLinear> ColumnParallelLinear::Load(
+    const Checkpoint& checkpoint, std::vector<WeightSlice> parts,
+    const std::vector<VectorSlice>& biases, const RankContext& context) {
   ASSIGN_OR_RETURN(const LinearSource source,
                    MakeLinearSource(checkpoint, std::move(parts), 1, context.weight_dtype));
   ASSIGN_OR_RETURN(std::unique_ptr<LinearWeight> weight, context.backend->PrepareLinear(source));
-  return ColumnParallelLinear(context.backend, std::move(weight));
+  ASSIGN_OR_RETURN(Bias bias, Bias::Load(checkpoint, biases, context));
+  return ColumnParallelLinear(context.backend, std::move(weight), std::move(bias));
 }
 
-ColumnParallelLinear::ColumnParallelLinear(Backend* backend, std::unique_ptr<LinearWeight> weight)
-    : backend_(backend), weight_(std::move(weight)) {}
+ColumnParallelLinear::ColumnParallelLinear(Backend* backend, std::unique_ptr<LinearWeight> weight,
+                                           Bias bias)
+    : backend_(backend), weight_(std::move(weight)), bias_(std::move(bias)) {}
 
 void ColumnParallelLinear::Forward(const TensorView& x, const TensorView& y) const {
   backend_->Linear({.x = x, .weight = weight_.get(), .y = y});
+  bias_.AddTo(y);
 }
 
 absl::StatusOr<QkvParallelLinear> QkvParallelLinear::Load(const Checkpoint& checkpoint,
@@ -30,13 +48,13 @@ absl::StatusOr<QkvParallelLinear> QkvParallelLinear::Load(const Checkpoint& chec
   const int64_t q_size = dims.num_heads * dims.head_dim;
   const int64_t kv_size = dims.num_kv_heads * dims.head_dim;
   const int64_t k = dims.hidden_size;
-  ASSIGN_OR_RETURN(ColumnParallelLinear linear,
-                   ColumnParallelLinear::Load(
-                       checkpoint,
-                       {WeightSlice::Rows(names.q, q_size, k, q_rows.begin, q_rows.end),
-                        WeightSlice::Rows(names.k, kv_size, k, kv_rows.begin, kv_rows.end),
-                        WeightSlice::Rows(names.v, kv_size, k, kv_rows.begin, kv_rows.end)},
-                       context));
+  ColumnParts parts;
+  parts.Add(names.q, q_size, k, q_rows);
+  parts.Add(names.k, kv_size, k, kv_rows);
+  parts.Add(names.v, kv_size, k, kv_rows);
+  ASSIGN_OR_RETURN(
+      ColumnParallelLinear linear,
+      ColumnParallelLinear::Load(checkpoint, std::move(parts.weights), parts.biases, context));
   return QkvParallelLinear(std::move(linear), dims, context.sharding.kv_groups.size());
 }
 
@@ -65,41 +83,51 @@ TensorView QkvParallelLinear::Value(const TensorView& qkv) const {
 }
 
 absl::StatusOr<MergedColumnParallelLinear> MergedColumnParallelLinear::Load(
-    const Checkpoint& checkpoint, const std::vector<std::string>& names, int64_t n, Range rows,
+    const Checkpoint& checkpoint, const std::vector<LinearNames>& layers, int64_t n, Range rows,
     int64_t k, const RankContext& context) {
-  std::vector<WeightSlice> parts;
-  for (const std::string& name : names) {
-    parts.push_back(WeightSlice::Rows(name, n, k, rows.begin, rows.end));
-  }
-  ASSIGN_OR_RETURN(ColumnParallelLinear linear,
-                   ColumnParallelLinear::Load(checkpoint, std::move(parts), context));
+  ColumnParts parts;
+  for (const LinearNames& names : layers) parts.Add(names, n, k, rows);
+  ASSIGN_OR_RETURN(
+      ColumnParallelLinear linear,
+      ColumnParallelLinear::Load(checkpoint, std::move(parts.weights), parts.biases, context));
   return MergedColumnParallelLinear(std::move(linear));
 }
 
 absl::StatusOr<RowParallelLinear> RowParallelLinear::Load(const Checkpoint& checkpoint,
-                                                          const std::string& name, int64_t n,
+                                                          const LinearNames& names, int64_t n,
                                                           const BlockCut& cut,
                                                           const RankContext& context) {
   const Range columns = cut.own * cut.block_size;
-  WeightSlice slice =
-      WeightSlice::Columns(name, n, cut.num_blocks * cut.block_size, columns.begin, columns.end);
+  WeightSlice slice = WeightSlice::Columns(names.weight, n, cut.num_blocks * cut.block_size,
+                                           columns.begin, columns.end);
   ASSIGN_OR_RETURN(
       const LinearSource source,
       MakeLinearSource(checkpoint, {std::move(slice)}, cut.own.size(), context.weight_dtype));
   ASSIGN_OR_RETURN(std::unique_ptr<LinearWeight> weight, context.backend->PrepareLinear(source));
-  return RowParallelLinear(context, cut, std::move(weight));
+  std::vector<VectorSlice> biases;
+  if (!names.bias.empty()) biases.push_back({names.bias, n, {0, n}});
+  ASSIGN_OR_RETURN(Bias bias, Bias::Load(checkpoint, biases, context));
+  return RowParallelLinear(context, cut, std::move(weight), std::move(bias));
 }
 
 RowParallelLinear::RowParallelLinear(const RankContext& context, const BlockCut& cut,
-                                     std::unique_ptr<LinearWeight> weight)
+                                     std::unique_ptr<LinearWeight> weight, Bias bias)
     : backend_(context.backend),
       comm_(context.comm),
       cut_(cut),
       n_(weight->n()),
-      weight_(std::move(weight)) {}
+      weight_(std::move(weight)),
+      bias_(std::move(bias)) {}
 
 absl::Status RowParallelLinear::Forward(const TensorView& x, const TensorView& residual,
                                         float* partials, const TensorView& out) const {
+  RETURN_IF_ERROR(Reduce(x, residual, partials, out));
+  bias_.AddTo(out);
+  return absl::OkStatus();
+}
+
+absl::Status RowParallelLinear::Reduce(const TensorView& x, const TensorView& residual,
+                                       float* partials, const TensorView& out) const {
   if (comm_->size() == 1) {
     backend_->Linear({.x = x, .weight = weight_.get(), .y = out, .residual = &residual});
     return comm_->CheckHealth();

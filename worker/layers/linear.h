@@ -6,42 +6,53 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "worker/layers/bias.h"
 #include "worker/layers/rank_context.h"
 #include "worker/weights/weight_loader.h"
 
 namespace krait {
 
-// y = x W^T with the output dimension spread over ranks: x is whole, y is this rank's part, and no
-// rank waits for another. Rank thread only.
+// A layer's matrix and what is added to its product.
+struct LinearNames {
+  std::string weight;
+  std::string bias;  // empty: none
+};
+
+// y = x W^T + bias with the output dimension spread over ranks: x is whole, y is this rank's part,
+// and no rank waits for another. Rank thread only.
 class ColumnParallelLinear {
  public:
   // W is `parts` stacked: each part of a fused projection is cut on its own, never the whole.
+  // `biases`: as many rows in the same order, or empty.
   static absl::StatusOr<ColumnParallelLinear> Load(const Checkpoint& checkpoint,
                                                    std::vector<WeightSlice> parts,
+                                                   const std::vector<VectorSlice>& biases,
                                                    const RankContext& context);
 
   // x [num_rows, k], y [num_rows, n], f32, rows may be strided.
   void Forward(const TensorView& x, const TensorView& y) const;
   int64_t n() const { return weight_->n(); }
-  int64_t num_bytes() const { return weight_->num_bytes(); }
+  int64_t num_bytes() const { return weight_->num_bytes() + bias_.num_bytes(); }
 
  private:
-  ColumnParallelLinear(Backend* backend, std::unique_ptr<LinearWeight> weight);
+  ColumnParallelLinear(Backend* backend, std::unique_ptr<LinearWeight> weight, Bias bias);
 
   Backend* backend_;
   std::unique_ptr<LinearWeight> weight_;
+  Bias bias_;
 };
 
 // Projections to query, key and value in one product. A rank owns whole KV groups: their query
 // heads, one key and one value head each.
 struct QkvNames {
-  std::string q, k, v;
+  LinearNames q, k, v;  // biases: of all three, or of none
 };
 struct AttentionDims {
   int64_t hidden_size = 0;
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
+  int64_t window = 0;  // positions a token sees; 0: all
 
   int64_t heads_per_group() const { return num_heads / num_kv_heads; }
 };
@@ -74,9 +85,10 @@ class QkvParallelLinear {
 // Several projections of the same input and the same cut in one product: an MLP's gate and up.
 class MergedColumnParallelLinear {
  public:
-  // Rows `rows` of each of `names` [n, k]; y is [num_rows, names.size() * rows.size()].
+  // Rows `rows` of each of `layers` [n, k], with biases all or none; y is
+  // [num_rows, layers.size() * rows.size()].
   static absl::StatusOr<MergedColumnParallelLinear> Load(const Checkpoint& checkpoint,
-                                                         const std::vector<std::string>& names,
+                                                         const std::vector<LinearNames>& layers,
                                                          int64_t n, Range rows, int64_t k,
                                                          const RankContext& context);
   void Forward(const TensorView& x, const TensorView& y) const { linear_.Forward(x, y); }
@@ -96,13 +108,14 @@ struct BlockCut {
   Range own;
 };
 
-// out = residual + x W^T with the reduced dimension spread over ranks: x is this rank's part, out
-// is whole and has the same bits at every degree (BlockReduction). Rank thread only.
+// out = residual + x W^T + bias with the reduced dimension spread over ranks: x is this rank's
+// part, out is whole and has the same bits at every degree (BlockReduction). Rank thread only.
 class RowParallelLinear {
  public:
-  // Tensor `name` [n, num_blocks * block_size].
+  // The weight is [n, num_blocks * block_size], the bias [n]; every rank adds the whole bias once,
+  // after the sum over ranks.
   static absl::StatusOr<RowParallelLinear> Load(const Checkpoint& checkpoint,
-                                                const std::string& name, int64_t n,
+                                                const LinearNames& names, int64_t n,
                                                 const BlockCut& cut, const RankContext& context);
 
   // x [num_rows, own part of k], residual and out [num_rows, n], f32; out may be residual.
@@ -111,17 +124,20 @@ class RowParallelLinear {
   absl::Status Forward(const TensorView& x, const TensorView& residual, float* partials,
                        const TensorView& out) const;
   int64_t PartialElements(int64_t num_rows) const { return cut_.own.size() * num_rows * n_; }
-  int64_t num_bytes() const { return weight_->num_bytes(); }
+  int64_t num_bytes() const { return weight_->num_bytes() + bias_.num_bytes(); }
 
  private:
   RowParallelLinear(const RankContext& context, const BlockCut& cut,
-                    std::unique_ptr<LinearWeight> weight);
+                    std::unique_ptr<LinearWeight> weight, Bias bias);
+  absl::Status Reduce(const TensorView& x, const TensorView& residual, float* partials,
+                      const TensorView& out) const;
 
   Backend* backend_;
   Communicator* comm_;
   BlockCut cut_;
   int64_t n_;
   std::unique_ptr<LinearWeight> weight_;
+  Bias bias_;
 };
 
 }  // namespace krait

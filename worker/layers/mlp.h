@@ -9,7 +9,7 @@
 namespace krait {
 
 struct MlpNames {
-  std::string gate, up, down;
+  LinearNames gate, up, down;
 };
 
 // hidden += down(silu(gate(x)) * up(x)) (arXiv 2002.05202), this rank's blocks of the intermediate

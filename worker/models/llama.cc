@@ -15,20 +15,25 @@ AttentionDims AttentionDimsOf(const ModelConfig& config) {
   return {.hidden_size = config.hidden_size,
           .num_heads = config.num_heads,
           .num_kv_heads = config.num_kv_heads,
-          .head_dim = config.head_dim};
+          .head_dim = config.head_dim,
+          .window = config.sliding_window};
 }
 
-AttentionNames AttentionNamesOf(const std::string& layer) {
-  return {.qkv = {.q = layer + "self_attn.q_proj.weight",
-                  .k = layer + "self_attn.k_proj.weight",
-                  .v = layer + "self_attn.v_proj.weight"},
-          .o = layer + "self_attn.o_proj.weight"};
+LinearNames NamesOf(const std::string& module, bool has_bias) {
+  return {.weight = module + ".weight", .bias = has_bias ? module + ".bias" : ""};
 }
 
-MlpNames MlpNamesOf(const std::string& layer) {
-  return {.gate = layer + "mlp.gate_proj.weight",
-          .up = layer + "mlp.up_proj.weight",
-          .down = layer + "mlp.down_proj.weight"};
+AttentionNames AttentionNamesOf(const ModelConfig& config, const std::string& layer) {
+  return {.qkv = {.q = NamesOf(layer + "self_attn.q_proj", config.qkv_bias),
+                  .k = NamesOf(layer + "self_attn.k_proj", config.qkv_bias),
+                  .v = NamesOf(layer + "self_attn.v_proj", config.qkv_bias)},
+          .o = NamesOf(layer + "self_attn.o_proj", config.attention_output_bias)};
+}
+
+MlpNames MlpNamesOf(const ModelConfig& config, const std::string& layer) {
+  return {.gate = NamesOf(layer + "mlp.gate_proj", config.mlp_bias),
+          .up = NamesOf(layer + "mlp.up_proj", config.mlp_bias),
+          .down = NamesOf(layer + "mlp.down_proj", config.mlp_bias)};
 }
 
 ActivationDims ActivationDimsOf(const ModelInputs& inputs) {
@@ -92,13 +97,14 @@ absl::StatusOr<Llama::Layer> Llama::LoadLayer(const ModelInputs& inputs, int ind
   ASSIGN_OR_RETURN(RmsNorm input_norm,
                    RmsNorm::Load(inputs.checkpoint, name + "input_layernorm.weight",
                                  config.hidden_size, config.rms_norm_eps, inputs.context));
-  ASSIGN_OR_RETURN(Attention attention, Attention::Load(inputs.checkpoint, AttentionNamesOf(name),
-                                                        AttentionDimsOf(config), inputs.context));
+  ASSIGN_OR_RETURN(Attention attention,
+                   Attention::Load(inputs.checkpoint, AttentionNamesOf(config, name),
+                                   AttentionDimsOf(config), inputs.context));
   ASSIGN_OR_RETURN(RmsNorm post_attention_norm,
                    RmsNorm::Load(inputs.checkpoint, name + "post_attention_layernorm.weight",
                                  config.hidden_size, config.rms_norm_eps, inputs.context));
-  ASSIGN_OR_RETURN(
-      Mlp mlp, Mlp::Load(inputs.checkpoint, MlpNamesOf(name), config.hidden_size, inputs.context));
+  ASSIGN_OR_RETURN(Mlp mlp, Mlp::Load(inputs.checkpoint, MlpNamesOf(config, name),
+                                      config.hidden_size, inputs.context));
   return Layer{std::move(input_norm), std::move(attention), std::move(post_attention_norm),
                std::move(mlp)};
 }
@@ -120,7 +126,7 @@ absl::StatusOr<std::unique_ptr<CausalLM>> Llama::Load(const ModelInputs& inputs)
                                  config.rms_norm_eps, context));
   ASSIGN_OR_RETURN(LmHead head, LoadHead(inputs));
   ASSIGN_OR_RETURN(RotaryTables rotary, RotaryTables::Create(inputs.max_positions, config.head_dim,
-                                                             config.rope_theta, context.backend));
+                                                             config.rope, context.backend));
   ASSIGN_OR_RETURN(Activations activations,
                    Activations::Create(ActivationDimsOf(inputs), context.backend));
   if (inputs.on_progress) inputs.on_progress(1.0);

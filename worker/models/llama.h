@@ -17,7 +17,8 @@
 namespace krait {
 
 // The Llama family (arXiv 2302.13971): pre-norm layers of rotary grouped-query attention and a
-// gated MLP. Rank thread only.
+// gated MLP; Mistral is one with a sliding window, Qwen2 one with biases of q, k and v. Rank thread
+// only.
 class Llama final : public CausalLM {
  public:
   // INVALID_ARGUMENT names tensor and reason; RESOURCE_EXHAUSTED names the bytes.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "worker/layers/rope_scaling.h"
 #include "worker/weights/checkpoint.h"
 
 namespace krait {
@@ -16,16 +17,22 @@ enum class LayerKind { kAttention, kMamba1, kMamba2 };
 // What a checkpoint says about its model. Every number is inside its range, so products of them fit
 // 64 bits. Immutable after Load.
 struct ModelConfig {
-  std::string architecture;  // "LlamaForCausalLM"
+  std::string architecture;  // Hugging Face's: "LlamaForCausalLM", "MistralForCausalLM", ...
   int64_t hidden_size = 0;
   int64_t num_layers = 0;
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;  // divides num_heads
-  int64_t head_dim = 0;      // even
+  int64_t head_dim = 0;      // a multiple of 8; need not be hidden_size / num_heads
   int64_t intermediate_size = 0;
   int64_t vocab_size = 0;  // of the tokenizer and the embedding
   float rms_norm_eps = 0;
-  float rope_theta = 0;
+  RopeConfig rope;
+  // Positions that an attention layer's token sees, its own included; 0: all.
+  int64_t sliding_window = 0;
+  // Which projections have biases.
+  bool qkv_bias = false;
+  bool attention_output_bias = false;
+  bool mlp_bias = false;
   int64_t max_context_tokens = 0;
   bool tie_word_embeddings = false;  // the head is the embedding
   std::vector<LayerKind> layers;     // [num_layers]
@@ -33,12 +40,14 @@ struct ModelConfig {
   // token draft_token_map[i].
   std::optional<int64_t> draft_vocab_size;
 
+  bool operator==(const ModelConfig&) const = default;
+
   // Rows of the output head.
   int64_t head_rows() const { return draft_vocab_size.value_or(vocab_size); }
 
   // From the checkpoint's GGUF metadata or config.json. INVALID_ARGUMENT names file, field and
-  // value: out of range, or something this build does not run (architecture, layer kind, RoPE
-  // scaling, sliding windows, quantization).
+  // value: out of range, or something this build does not run (architecture, layer kind, kind of
+  // RoPE scaling, quantization).
   static absl::StatusOr<ModelConfig> Load(const Checkpoint& checkpoint);
 
   // The tensor draft.token_map: head row -> target id, increasing, below `vocab_size`.
@@ -51,5 +60,7 @@ inline constexpr char kEmbeddingName[] = "model.embed_tokens.weight";
 inline constexpr char kFinalNormName[] = "model.norm.weight";
 inline constexpr char kHeadName[] = "lm_head.weight";
 inline constexpr char kDraftTokenMapName[] = "draft.token_map";
+// Belongs to a GGUF file's configuration: see RopeDivisors.
+inline constexpr char kGgufRopeDivisorsName[] = "rope_freqs.weight";
 
 }  // namespace krait

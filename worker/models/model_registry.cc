@@ -1,7 +1,9 @@
 #include "worker/models/model_registry.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
 #include "worker/models/llama.h"
+#include "worker/models/model_tensors.h"
 
 namespace krait {
 namespace {
@@ -11,18 +13,21 @@ struct ModelEntry {
   absl::StatusOr<std::unique_ptr<CausalLM>> (*load)(const ModelInputs& inputs);
 };
 
-// To add an architecture: one line here, its fields in model_config.cc, a file beside llama.cc.
-// Mistral without its sliding window is a Llama.
+// To add an architecture: one line here, its fields in hugging_face_config.cc and gguf_config.cc, a
+// file beside llama.cc if no other computes the same.
 constexpr ModelEntry kModels[] = {
     {"LlamaForCausalLM", &Llama::Load},
     {"MistralForCausalLM", &Llama::Load},
+    {"Qwen2ForCausalLM", &Llama::Load},
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CausalLM>> MakeModel(const ModelInputs& inputs) {
   for (const ModelEntry& entry : kModels) {
-    if (inputs.config.architecture == entry.architecture) return entry.load(inputs);
+    if (inputs.config.architecture != entry.architecture) continue;
+    RETURN_IF_ERROR(CheckModelTensors(inputs.checkpoint, inputs.config));
+    return entry.load(inputs);
   }
   return absl::InvalidArgumentError(
       absl::StrCat("architecture ", inputs.config.architecture, " is not served"));

@@ -25,8 +25,9 @@ struct ModelInputs {
   std::function<void(double fraction)> on_progress;  // of loading, 0 to 1; may be empty
 };
 
-// Makes one rank's share of the model that `config.architecture` names. INVALID_ARGUMENT names an
-// architecture that is not served, or tensor and reason; RESOURCE_EXHAUSTED names the bytes.
+// Makes one rank's share of the model that `config.architecture` names. All tensors' names and
+// shapes are checked before memory is taken. INVALID_ARGUMENT or NOT_FOUND names an architecture
+// that is not served, or file, tensor and reason; RESOURCE_EXHAUSTED names the bytes.
 absl::StatusOr<std::unique_ptr<CausalLM>> MakeModel(const ModelInputs& inputs);
 
 // What of a model decides how it is spread over ranks.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -17,8 +18,9 @@
 #include "common/status_macros.h"
 #include "common/tokenizer_writer.h"
 #include "common/vocabulary.h"
+#include "worker/models/hugging_face_config.h"
 #include "worker/models/model_config.h"
-#include "worker/tools/model_tensors.h"
+#include "worker/models/model_tensors.h"
 #include "worker/weights/checkpoint.h"
 #include "worker/weights/safetensors_writer.h"
 
@@ -57,23 +59,59 @@ const char* TorchName(DType dtype) {
   }
 }
 
+const char* Text(bool value) { return value ? "true" : "false"; }
+
+// Writes a RoPE scaling as a JSON object that transformers reads too.
+struct RopeScalingJson {
+  std::string operator()(std::monostate) const { return "null"; }
+  std::string operator()(const LinearRopeScaling& scaling) const {
+    return absl::StrCat(R"({"rope_type": "linear", "factor": )", Shortest(scaling.factor), "}");
+  }
+  std::string operator()(const Llama3RopeScaling& scaling) const {
+    return absl::StrCat(R"({"rope_type": "llama3", "factor": )", Shortest(scaling.factor),
+                        R"(, "low_freq_factor": )", Shortest(scaling.low_freq_factor),
+                        R"(, "high_freq_factor": )", Shortest(scaling.high_freq_factor),
+                        R"(, "original_max_position_embeddings": )", scaling.original_max_positions,
+                        "}");
+  }
+  // LongRoPE that does the same to short and to long prompts.
+  std::string operator()(const RopeDivisors& scaling) const {
+    std::vector<std::string> divisors;
+    for (const float divisor : scaling.divisors) divisors.push_back(Shortest(divisor));
+    const std::string list = absl::StrCat("[", absl::StrJoin(divisors, ", "), "]");
+    return absl::StrCat(R"({"rope_type": "longrope", "factor": 1.0, "attention_factor": 1.0)",
+                        R"(, "short_factor": )", list, R"(, "long_factor": )", list, "}");
+  }
+};
+
+// What reads back as `max_context_tokens`: linear scaling multiplies it (hugging_face_config.cc).
+int64_t MaxPositionEmbeddings(const ModelConfig& config) {
+  const auto* linear = std::get_if<LinearRopeScaling>(&config.rope.scaling);
+  if (linear == nullptr) return config.max_context_tokens;
+  return static_cast<int64_t>(
+      std::ceil(static_cast<double>(config.max_context_tokens) / linear->factor));
+}
+
 std::string ConfigJson(const ModelConfig& config, const Vocabulary& vocabulary, DType dtype) {
   std::vector<std::string> fields = {
       absl::StrCat("\"architectures\": [\"", config.architecture, "\"]"),
-      "\"attention_bias\": false",
+      absl::StrCat("\"attention_bias\": ", Text(config.attention_output_bias)),
       absl::StrCat("\"head_dim\": ", config.head_dim),
       "\"hidden_act\": \"silu\"",
       absl::StrCat("\"hidden_size\": ", config.hidden_size),
       absl::StrCat("\"intermediate_size\": ", config.intermediate_size),
-      absl::StrCat("\"max_position_embeddings\": ", config.max_context_tokens),
-      "\"mlp_bias\": false",
-      "\"model_type\": \"llama\"",
+      absl::StrCat("\"max_position_embeddings\": ", MaxPositionEmbeddings(config)),
+      absl::StrCat("\"mlp_bias\": ", Text(config.mlp_bias)),
+      absl::StrCat("\"model_type\": \"", HuggingFaceModelType(config.architecture), "\""),
       absl::StrCat("\"num_attention_heads\": ", config.num_heads),
       absl::StrCat("\"num_hidden_layers\": ", config.num_layers),
       absl::StrCat("\"num_key_value_heads\": ", config.num_kv_heads),
       absl::StrCat("\"rms_norm_eps\": ", Shortest(config.rms_norm_eps)),
-      absl::StrCat("\"rope_theta\": ", Shortest(config.rope_theta)),
-      absl::StrCat("\"tie_word_embeddings\": ", config.tie_word_embeddings ? "true" : "false"),
+      absl::StrCat("\"rope_scaling\": ", std::visit(RopeScalingJson(), config.rope.scaling)),
+      absl::StrCat("\"rope_theta\": ", Shortest(config.rope.theta)),
+      absl::StrCat("\"sliding_window\": ",
+                   config.sliding_window == 0 ? "null" : absl::StrCat(config.sliding_window)),
+      absl::StrCat("\"tie_word_embeddings\": ", Text(config.tie_word_embeddings)),
       absl::StrCat("\"torch_dtype\": \"", TorchName(dtype), "\""),
       absl::StrCat("\"vocab_size\": ", config.vocab_size),
   };

@@ -14,8 +14,8 @@
 #include "common/status_macros.h"
 #include "common/vocabulary.h"
 #include "worker/models/model_config.h"
+#include "worker/models/model_tensors.h"
 #include "worker/tools/command_line.h"
-#include "worker/tools/model_tensors.h"
 #include "worker/weights/checkpoint.h"
 
 namespace krait {
@@ -72,6 +72,26 @@ struct Row {
   bool is_text = false;
 };
 
+struct RopeScalingText {
+  std::string operator()(std::monostate) const { return "none"; }
+  std::string operator()(const LinearRopeScaling& scaling) const {
+    return absl::StrCat("linear, factor ", scaling.factor);
+  }
+  std::string operator()(const Llama3RopeScaling& scaling) const {
+    return absl::StrCat("llama3, factor ", scaling.factor, " of ", scaling.original_max_positions,
+                        " positions");
+  }
+  std::string operator()(const RopeDivisors&) const { return "a divisor for each frequency"; }
+};
+
+std::string BiasesText(const ModelConfig& config) {
+  std::vector<std::string> parts;
+  if (config.qkv_bias) parts.push_back("qkv");
+  if (config.attention_output_bias) parts.push_back("o");
+  if (config.mlp_bias) parts.push_back("mlp");
+  return parts.empty() ? "none" : absl::StrJoin(parts, " ");
+}
+
 std::vector<Row> Rows(const Summary& summary) {
   const ModelConfig& config = summary.config;
   const Vocabulary& vocabulary = summary.vocabulary;
@@ -90,7 +110,10 @@ std::vector<Row> Rows(const Summary& summary) {
       {"head is the embedding", "tie_word_embeddings",
        config.tie_word_embeddings ? "true" : "false"},
       {"context", "max_context_tokens", absl::StrCat(config.max_context_tokens)},
-      {"RoPE base", "rope_theta", absl::StrCat(config.rope_theta)},
+      {"RoPE base", "rope_theta", absl::StrCat(config.rope.theta)},
+      {"RoPE scaling", "rope_scaling", std::visit(RopeScalingText(), config.rope.scaling), true},
+      {"sliding window", "sliding_window", absl::StrCat(config.sliding_window)},
+      {"biases", "biases", BiasesText(config), true},
       {"RMS norm epsilon", "rms_norm_eps", absl::StrCat(config.rms_norm_eps)},
       {"splitting rule", "pre_tokenizer", vocabulary.pre_tokenizer, true},
       {"tokenizer digest", "tokenizer_digest", vocabulary.Digest(), true},

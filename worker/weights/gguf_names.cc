@@ -30,6 +30,13 @@ constexpr NamePair kLayerNames[] = {
     {"ffn_gate.weight", "mlp.gate_proj.weight"},
     {"ffn_up.weight", "mlp.up_proj.weight"},
     {"ffn_down.weight", "mlp.down_proj.weight"},
+    {"attn_q.bias", "self_attn.q_proj.bias"},
+    {"attn_k.bias", "self_attn.k_proj.bias"},
+    {"attn_v.bias", "self_attn.v_proj.bias"},
+    {"attn_output.bias", "self_attn.o_proj.bias"},
+    {"ffn_gate.bias", "mlp.gate_proj.bias"},
+    {"ffn_up.bias", "mlp.up_proj.bias"},
+    {"ffn_down.bias", "mlp.down_proj.bias"},
 };
 
 constexpr std::string_view kGgufLayer = "blk.";
@@ -95,8 +102,10 @@ absl::StatusOr<GgufNaming> GgufNaming::FromHeader(const GgufHeader& header) {
 absl::Status GgufNaming::Apply(CheckpointTensor& tensor) const {
   tensor.name = HuggingFaceName(tensor.stored_name);
   const std::string_view rest = SplitLayerName(tensor.stored_name, kGgufLayer).rest;
-  if (rest != "attn_q.weight" && rest != "attn_k.weight") return absl::OkStatus();
-  const int64_t heads = rest == "attn_q.weight" ? num_heads_ : num_kv_heads_;
+  const bool is_q = rest == "attn_q.weight" || rest == "attn_q.bias";
+  const bool is_k = rest == "attn_k.weight" || rest == "attn_k.bias";
+  if (!is_q && !is_k) return absl::OkStatus();
+  const int64_t heads = is_q ? num_heads_ : num_kv_heads_;
   const int64_t rows = tensor.num_rows();
   if (rows % (2 * heads) != 0) {
     return absl::InvalidArgumentError(

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "kernels/core/bf16.h"
 #include "tests/support/random_tokens.h"
 #include "tests/support/runner_bench.h"
@@ -152,18 +153,49 @@ TEST(LlamaTest, EveryPassReadsAllWeightsButTheEmbedding) {
   EXPECT_LE(bench.runner(0).weight_bytes(), elements * 4 * 1.1);  // packing may pad
 }
 
-TEST(LlamaTest, AMissingTensorIsNamed) {
-  TinyModel model = MakeTinyModel({.num_layers = 2, .seed = 20});
-  model.tensors.erase("model.layers.1.mlp.down_proj.weight");
-  const Checkpoint checkpoint = *Checkpoint::Open(Write(model, "missing"));
+// Why no runner can be made of `model`.
+std::string LoadError(const TinyModel& model) {
+  const Checkpoint checkpoint = *Checkpoint::Open(Write(model, "bad"));
   Ranks ranks(1);
   const absl::Status status =
       ModelRunner::Create(TinyRunnerOptions(), *ModelConfig::Load(checkpoint), checkpoint,
                           ranks.backend(0), ranks.comm(0))
           .status();
   EXPECT_FALSE(status.ok());
-  EXPECT_THAT(std::string(status.message()),
-              ::testing::HasSubstr("model.layers.1.mlp.down_proj.weight"));
+  return std::string(status.message());
+}
+
+TEST(LlamaTest, AMissingTensorIsNamed) {
+  TinyModel model = MakeTinyModel({.num_layers = 2, .seed = 20});
+  model.tensors.erase("model.layers.1.mlp.down_proj.weight");
+  EXPECT_THAT(LoadError(model),
+              ::testing::HasSubstr("model.layers.1.mlp.down_proj.weight: missing"));
+}
+
+TEST(LlamaTest, ABiasThatNothingAnnouncesIsRefused) {
+  TinyModel model = MakeTinyModel({.num_layers = 2, .seed = 21});
+  model.tensors["model.layers.1.self_attn.v_proj.bias"] = {{24}, std::vector<float>(24)};
+  EXPECT_THAT(
+      LoadError(model),
+      ::testing::HasSubstr("model.safetensors: tensor model.layers.1.self_attn.v_proj.bias: "
+                           "stored, but the model has no place for it"));
+}
+
+TEST(LlamaTest, AnnouncedBiasesAreAllThereInTheirShapes) {
+  const TinyModel model = MakeTinyModel({.num_layers = 2,
+                                         .qkv_bias = true,
+                                         .attention_output_bias = true,
+                                         .mlp_bias = true,
+                                         .seed = 22});
+  for (const char* module : {"self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj"}) {
+    const std::string name = absl::StrCat("model.layers.1.", module, ".bias");
+    TinyModel broken = model;
+    broken.tensors.erase(name);
+    EXPECT_THAT(LoadError(broken), ::testing::HasSubstr(name + ": missing"));
+    broken.tensors[name] = {{7}, std::vector<float>(7)};
+    EXPECT_THAT(LoadError(broken),
+                ::testing::HasSubstr(name + ": shape [7] where the config needs ["));
+  }
 }
 
 }  // namespace

@@ -37,16 +37,23 @@ class ModelConfigTest : public ::testing::Test {
   }
   ~ModelConfigTest() override { fs::remove_all(root_); }
 
-  // config.json with `from` replaced.
-  std::string ErrorAfter(const std::string& from, const std::string& to) {
+  // Replaces `from` in config.json, which held the text that is returned.
+  std::string Edit(const std::string& from, const std::string& to) {
     const std::string path = root_ + "/config.json";
     std::stringstream text;
     text << std::ifstream(path).rdbuf();
     const std::string edited = absl::StrReplaceAll(text.str(), {{from, to}});
     EXPECT_NE(edited, text.str()) << from;
     std::ofstream(path) << edited;
+    return text.str();
+  }
+
+  // With `from` replaced for one load.
+  std::string ErrorAfter(const std::string& from, const std::string& to) {
+    const std::string path = root_ + "/config.json";
+    const std::string text = Edit(from, to);
     const absl::Status status = LoadConfig(root_).status();
-    std::ofstream(path) << text.str();
+    std::ofstream(path) << text;
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(status.message(), HasSubstr(path + ": "));
     return std::string(status.message());
@@ -67,7 +74,9 @@ void ExpectTiny(const ModelConfig& config) {
   EXPECT_EQ(config.vocab_size, 512);
   EXPECT_EQ(config.head_rows(), 512);
   EXPECT_EQ(config.rms_norm_eps, 1e-5f);
-  EXPECT_EQ(config.rope_theta, 100000.0f);
+  EXPECT_EQ(config.rope, RopeConfig{.theta = 100000.0f});
+  EXPECT_EQ(config.sliding_window, 0);
+  EXPECT_FALSE(config.qkv_bias || config.attention_output_bias || config.mlp_bias);
   EXPECT_EQ(config.max_context_tokens, 1024);
   EXPECT_TRUE(config.tie_word_embeddings);
   EXPECT_THAT(config.layers, ElementsAre(LayerKind::kAttention, LayerKind::kAttention));
@@ -102,7 +111,10 @@ TEST_F(ModelConfigTest, RefusesNumbersOutsideTheirRange) {
               HasSubstr("num_hidden_layers: 513"));
   EXPECT_THAT(ErrorAfter("\"vocab_size\": 512", "\"vocab_size\": 9223372036854775807"),
               HasSubstr("vocab_size: 9223372036854775807"));
-  EXPECT_THAT(ErrorAfter("\"head_dim\": 8", "\"head_dim\": 7"), HasSubstr("7 is odd"));
+  EXPECT_THAT(ErrorAfter("\"head_dim\": 8", "\"head_dim\": 7"),
+              HasSubstr("head_dim: 7 is outside [8, 512]"));
+  EXPECT_THAT(ErrorAfter("\"head_dim\": 8", "\"head_dim\": 12"),
+              HasSubstr("head size: 12 is not a multiple of 8"));
   EXPECT_THAT(ErrorAfter("\"num_key_value_heads\": 3", "\"num_key_value_heads\": 4"),
               HasSubstr("6 is not a multiple of 4"));
   EXPECT_THAT(ErrorAfter("\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": -1.0"),
@@ -116,16 +128,20 @@ TEST_F(ModelConfigTest, RefusesWhatThisBuildDoesNotRun) {
   const std::string hook = "\"hidden_act\": \"silu\"";
   EXPECT_THAT(ErrorAfter("LlamaForCausalLM", "FooForCausalLM"),
               HasSubstr("architectures: \"FooForCausalLM\" is not supported"));
-  EXPECT_THAT(ErrorAfter(hook, hook + R"(, "rope_scaling": {"rope_type": "llama3"})"),
-              HasSubstr(R"(rope_scaling: {"rope_type": "llama3", ...} is not supported)"));
+  EXPECT_THAT(ErrorAfter("\"llama\"", "\"mistral\""),
+              HasSubstr("model_type: \"mistral\" is not that of LlamaForCausalLM"));
   EXPECT_THAT(ErrorAfter(hook, hook + R"(, "sliding_window": 4096)"),
-              HasSubstr("sliding_window: 4096 is not supported"));
+              HasSubstr("sliding_window: 4096 is not supported; MistralForCausalLM has one"));
+  EXPECT_THAT(ErrorAfter(hook, hook + R"(, "partial_rotary_factor": 0.5)"),
+              HasSubstr("partial_rotary_factor: 0.5 is not supported; 1 is"));
+  EXPECT_THAT(ErrorAfter(hook, hook + R"(, "layer_types": ["full_attention", "chunked"])"),
+              HasSubstr("layer_types: entry 1 is not \"full_attention\": not supported"));
   EXPECT_THAT(ErrorAfter(hook, hook + R"(, "quantization_config": {"quant_method": "awq"})"),
               HasSubstr("quantization_config: {\"quant_method\": \"awq\", ...} is not supported"));
   EXPECT_THAT(ErrorAfter(hook, "\"hidden_act\": \"gelu\""),
               HasSubstr("hidden_act: \"gelu\" is not supported"));
-  EXPECT_THAT(ErrorAfter(hook, hook + R"(, "attention_bias": true)"),
-              HasSubstr("attention_bias: true is not supported"));
+  EXPECT_THAT(ErrorAfter(hook, hook + R"(, "attention_bias": 1)"),
+              HasSubstr("attention_bias: a boolean wanted"));
   EXPECT_THAT(ErrorAfter(hook, hook + ", " + hook), HasSubstr("duplicate key"));
 }
 
@@ -138,10 +154,69 @@ TEST_F(ModelConfigTest, RefusesGgufFieldsByTheirKeys) {
   writer.Write(path);
   EXPECT_EQ(LoadConfig(path).status().message(),
             path + ": llama.embedding_length: 1048576 is outside [1, 65536]");
-  writer.AddString("llama.rope.scaling.type", "yarn");
+  writer.AddUint32("llama.expert_count", 8);
   writer.Write(path);
-  EXPECT_EQ(LoadConfig(path).status().message(),
-            path + ": llama.rope.scaling.type: yarn is not supported");
+  EXPECT_EQ(LoadConfig(path).status().message(), path + ": llama.expert_count: 8 is not supported");
+}
+
+class FamilyTest : public ModelConfigTest {
+ protected:
+  // The tiny model with other options, as a folder.
+  absl::StatusOr<ModelConfig> Load(const testing::TinyModelOptions& options) {
+    EXPECT_TRUE(WriteTinyFolder(testing::MakeTinyModel(options), root_).ok());
+    return LoadConfig(root_);
+  }
+};
+
+TEST_F(FamilyTest, MistralHasAWindowUnlessItSaysNull) {
+  const auto config = Load({.sliding_window = 7});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->architecture, "MistralForCausalLM");
+  EXPECT_EQ(config->sliding_window, 7);
+  for (const char* bad : {"0", "-1", "1e3", "\"7\"", "16777217", "true"}) {
+    EXPECT_THAT(ErrorAfter("\"sliding_window\": 7", absl::StrCat("\"sliding_window\": ", bad)),
+                HasSubstr("sliding_window: "));
+  }
+  EXPECT_THAT(ErrorAfter("\"num_key_value_heads\": 3,", ""), HasSubstr("num_key_value_heads: "));
+  EXPECT_THAT(ErrorAfter("\"hidden_act\"", "\"mlp_bias\": true, \"hidden_act\""),
+              HasSubstr("mlp_bias: true is not supported"));
+  Edit("\"sliding_window\": 7", "\"sliding_window\": null");
+  EXPECT_EQ(LoadConfig(root_)->sliding_window, 0);
+  Edit("\"sliding_window\": null,", "");
+  EXPECT_EQ(LoadConfig(root_)->sliding_window, 4096) << "the architecture's default";
+}
+
+TEST_F(FamilyTest, BiasesAreWhatTheFileOrItsFamilySays) {
+  const auto all = Load({.qkv_bias = true, .attention_output_bias = true, .mlp_bias = true});
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_TRUE(all->qkv_bias && all->attention_output_bias && all->mlp_bias);
+  const auto qwen = Load({.qkv_bias = true});
+  ASSERT_TRUE(qwen.ok()) << qwen.status();
+  EXPECT_EQ(qwen->architecture, "Qwen2ForCausalLM");
+  EXPECT_TRUE(qwen->qkv_bias);
+  EXPECT_FALSE(qwen->attention_output_bias || qwen->mlp_bias);
+  EXPECT_THAT(ErrorAfter("\"hidden_act\"", "\"use_sliding_window\": true, \"hidden_act\""),
+              HasSubstr("use_sliding_window: true is not supported"));
+  Edit("\"hidden_act\"", "\"sliding_window\": 64, \"hidden_act\"");
+  EXPECT_EQ(LoadConfig(root_)->sliding_window, 0) << "it is not switched on";
+}
+
+TEST_F(FamilyTest, AGgufFilesTensorsAnnounceItsBiases) {
+  const std::string path = ::testing::TempDir() + "/model_config_biases.gguf";
+  const auto load = [&](const testing::TinyModelOptions& options) {
+    EXPECT_TRUE(WriteTinyGguf(testing::MakeTinyModel(options), path).ok());
+    return LoadConfig(path);
+  };
+  const auto all = load({.qkv_bias = true, .attention_output_bias = true, .mlp_bias = true});
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_TRUE(all->qkv_bias && all->attention_output_bias && all->mlp_bias);
+  EXPECT_EQ(all->architecture, "LlamaForCausalLM");
+  EXPECT_EQ(load({.qkv_bias = true})->architecture, "Qwen2ForCausalLM");
+  EXPECT_EQ(load({.sliding_window = 9})->sliding_window, 9);
+  EXPECT_THAT(load({.attention_output_bias = true}).status().message(),
+              HasSubstr("biases: of q, k and v alone, or with those of o, wanted"));
+  EXPECT_THAT(load({.sliding_window = 9, .qkv_bias = true}).status().message(),
+              HasSubstr("sliding window: is not supported together with biases"));
 }
 
 TEST_F(ModelConfigTest, ReadsAReducedHeadAndItsMap) {

@@ -7,13 +7,14 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/str_cat.h"
 #include "common/json.h"
 #include "common/vocabulary.h"
 #include "kernels/core/bf16.h"
 #include "tests/support/tiny_checkpoint.h"
 #include "worker/models/model_config.h"
+#include "worker/models/model_tensors.h"
 #include "worker/tools/inspect.h"
-#include "worker/tools/model_tensors.h"
 #include "worker/weights/checkpoint.h"
 
 namespace krait {
@@ -34,6 +35,22 @@ class ConvertTest : public ::testing::Test {
   ~ConvertTest() override { fs::remove_all(root_); }
 
   std::string Source() const { return root_ + "/tiny.gguf"; }
+
+  static void ExpectSameModel(const std::string& a, const std::string& b) {
+    const auto first = Checkpoint::Open(a), second = Checkpoint::Open(b);
+    ASSERT_TRUE(first.ok() && second.ok()) << first.status() << second.status();
+    const auto one = ModelConfig::Load(*first), other = ModelConfig::Load(*second);
+    ASSERT_TRUE(one.ok() && other.ok()) << one.status() << other.status();
+    EXPECT_EQ(*one, *other);
+    EXPECT_TRUE(CheckModelTensors(*second, *other).ok());
+    for (const auto& [name, tensor] : second->tensors()) {
+      std::vector<float> values(tensor.num_elements()), wanted(tensor.num_elements());
+      ASSERT_TRUE(first->Expect(name, tensor.shape).ok()) << name;
+      ASSERT_TRUE(first->ReadRows(name, 0, tensor.num_rows(), wanted.data()).ok());
+      ASSERT_TRUE(second->ReadRows(name, 0, tensor.num_rows(), values.data()).ok());
+      EXPECT_EQ(values, wanted) << name;
+    }
+  }
 
   const std::string root_;
   const testing::TinyModel model_ = testing::MakeTinyModel();
@@ -77,6 +94,47 @@ TEST_F(ConvertTest, CutsAndRenumbersLayersAndRounds) {
       checkpoint->ReadRows("model.layers.1.self_attn.k_proj.weight", 0, 24, values.data()).ok());
   for (size_t i = 0; i < values.size(); ++i) {
     ASSERT_EQ(values[i], FromBf16(ToBf16(third[i])));
+  }
+}
+
+// Everything that changes the computation, once from a GGUF file and once from its own output.
+TEST_F(ConvertTest, KeepsBiasesWindowsScalingAndHeadSizes) {
+  const std::vector<testing::TinyModelOptions> variants = {
+      {.num_layers = 2, .sliding_window = 17},
+      {.num_layers = 2, .head_dim = 24, .hidden_size = 40, .tie_word_embeddings = false},
+      {.num_layers = 2, .qkv_bias = true},
+      {.num_layers = 2, .qkv_bias = true, .attention_output_bias = true, .mlp_bias = true},
+      {.num_layers = 2, .rope_divisors = {1, 1.1f, 3.7f, 8}},
+  };
+  for (size_t i = 0; i < variants.size(); ++i) {
+    const testing::TinyModel model = testing::MakeTinyModel(variants[i]);
+    ASSERT_TRUE(WriteTinyGguf(model, Source()).ok());
+    std::string from = Source();
+    for (const std::string& name : {absl::StrCat("once", i), absl::StrCat("twice", i)}) {
+      options_.in = from;
+      options_.out = root_ + "/" + name;
+      const absl::Status status = ConvertModel(options_);
+      ASSERT_TRUE(status.ok()) << status;
+      ExpectSameModel(Source(), options_.out);
+      from = options_.out;
+    }
+  }
+}
+
+TEST_F(ConvertTest, KeepsScalingsThatOnlyFoldersHave) {
+  for (const char* scaling :
+       {R"({"type": "linear", "factor": 2.5})",
+        R"({"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+            "original_max_position_embeddings": 64})"}) {
+    options_.in = root_ + "/scaled";
+    options_.out = root_ + "/out";
+    fs::remove_all(options_.out);
+    const testing::TinyModel model = testing::MakeTinyModel(
+        {.num_layers = 1, .max_context_tokens = 101, .rope_scaling = scaling});
+    ASSERT_TRUE(WriteTinyFolder(model, options_.in).ok());
+    const absl::Status status = ConvertModel(options_);
+    ASSERT_TRUE(status.ok()) << status;
+    ExpectSameModel(options_.in, options_.out);
   }
 }
 

@@ -1,4 +1,4 @@
-#include "worker/tools/model_tensors.h"
+#include "worker/models/model_tensors.h"
 
 #include <set>
 
@@ -8,22 +8,34 @@
 
 namespace krait {
 
+namespace {
+
+// A projection [n, k], with its bias if it has one.
+void AddProjection(const std::string& name, int64_t n, int64_t k, bool has_bias,
+                   std::vector<ModelTensor>& tensors) {
+  tensors.push_back({name + ".weight", {n, k}});
+  if (has_bias) tensors.push_back({name + ".bias", {n}});
+}
+
+}  // namespace
+
 std::vector<ModelTensor> LayerTensors(const ModelConfig& config, int64_t layer) {
   const std::string prefix = absl::StrCat("model.layers.", layer, ".");
   const int64_t hidden = config.hidden_size;
   const int64_t q = config.num_heads * config.head_dim;
   const int64_t kv = config.num_kv_heads * config.head_dim;
-  return {
-      {prefix + "input_layernorm.weight", {hidden}},
-      {prefix + "self_attn.q_proj.weight", {q, hidden}},
-      {prefix + "self_attn.k_proj.weight", {kv, hidden}},
-      {prefix + "self_attn.v_proj.weight", {kv, hidden}},
-      {prefix + "self_attn.o_proj.weight", {hidden, q}},
-      {prefix + "post_attention_layernorm.weight", {hidden}},
-      {prefix + "mlp.gate_proj.weight", {config.intermediate_size, hidden}},
-      {prefix + "mlp.up_proj.weight", {config.intermediate_size, hidden}},
-      {prefix + "mlp.down_proj.weight", {hidden, config.intermediate_size}},
-  };
+  const int64_t intermediate = config.intermediate_size;
+  const bool qkv_bias = config.qkv_bias, mlp_bias = config.mlp_bias;
+  std::vector<ModelTensor> tensors = {{prefix + "input_layernorm.weight", {hidden}}};
+  AddProjection(prefix + "self_attn.q_proj", q, hidden, qkv_bias, tensors);
+  AddProjection(prefix + "self_attn.k_proj", kv, hidden, qkv_bias, tensors);
+  AddProjection(prefix + "self_attn.v_proj", kv, hidden, qkv_bias, tensors);
+  AddProjection(prefix + "self_attn.o_proj", hidden, q, config.attention_output_bias, tensors);
+  tensors.push_back({prefix + "post_attention_layernorm.weight", {hidden}});
+  AddProjection(prefix + "mlp.gate_proj", intermediate, hidden, mlp_bias, tensors);
+  AddProjection(prefix + "mlp.up_proj", intermediate, hidden, mlp_bias, tensors);
+  AddProjection(prefix + "mlp.down_proj", hidden, intermediate, mlp_bias, tensors);
+  return tensors;
 }
 
 std::vector<ModelTensor> GlobalTensors(const ModelConfig& config) {
@@ -42,6 +54,7 @@ std::vector<ModelTensor> GlobalTensors(const ModelConfig& config) {
 
 absl::Status CheckModelTensors(const Checkpoint& checkpoint, const ModelConfig& config) {
   std::set<std::string> known;
+  if (checkpoint.files().is_gguf()) known.insert(kGgufRopeDivisorsName);  // read with the config
   const auto expect = [&](const std::vector<ModelTensor>& tensors) {
     for (const ModelTensor& tensor : tensors) {
       RETURN_IF_ERROR(checkpoint.Expect(tensor.name, tensor.shape));
