@@ -63,31 +63,58 @@ void CutLayers(TinyModel& model, int64_t num_layers) {
   model.options.num_layers = num_layers;
 }
 
+// A kind of model whose generations are compared.
+struct ModelKind {
+  const char* name;
+  testing::TinyModelOptions options;
+};
+const ModelKind kModelKinds[] = {
+    {"full", {}},
+    {"windowed", {.sliding_window = 11}},
+};
+
+const ModelKind& FindModelKind(const std::string& name) {
+  for (const ModelKind& kind : kModelKinds) {
+    if (kind.name == name) return kind;
+  }
+  LOG(FATAL) << name;
+}
+
 class EqualityTest : public ::testing::Test {
  protected:
+  explicit EqualityTest(const char* kind) : kind_(FindModelKind(kind)) {}
+
   static void SetUpTestSuite() {
     dir_ = new std::string(absl::StrCat(::testing::TempDir(), "krait-equality-", getpid()));
-    const TinyModel target = testing::MakeTinyModel();
-    CHECK_OK(testing::WriteTinyFolder(target, Path("target")));
-    TinyModel cut = target;
-    CutLayers(cut, 2);
-    CHECK_OK(testing::WriteTinyFolder(cut, Path("cut")));
-    TinyModel noisy = target;
-    testing::AddNoise(noisy, 0.012f, 5);
-    CHECK_OK(testing::WriteTinyFolder(noisy, Path("noisy")));
-    std::vector<TokenId> map;
-    for (TokenId id = 0; id < target.options.vocab_size; ++id) {
-      if (id % 4 != 1) map.push_back(id);
-    }
-    CHECK_OK(testing::WriteTinyDraftFolder(target, map, Path("reduced")));
+    for (const ModelKind& kind : kModelKinds) WriteModels(kind);
   }
   static void TearDownTestSuite() {
     std::filesystem::remove_all(*dir_);
     delete dir_;
   }
-  static std::string Path(const std::string& name) { return absl::StrCat(*dir_, "/", name); }
 
-  static EngineConfig Config() {
+  // The target and its drafts.
+  static void WriteModels(const ModelKind& kind) {
+    const std::string root = absl::StrCat(*dir_, "/", kind.name, "/");
+    const TinyModel target = testing::MakeTinyModel(kind.options);
+    CHECK_OK(testing::WriteTinyFolder(target, root + "target"));
+    TinyModel cut = target;
+    CutLayers(cut, 2);
+    CHECK_OK(testing::WriteTinyFolder(cut, root + "cut"));
+    TinyModel noisy = target;
+    testing::AddNoise(noisy, 0.012f, 5);
+    CHECK_OK(testing::WriteTinyFolder(noisy, root + "noisy"));
+    std::vector<TokenId> map;
+    for (TokenId id = 0; id < target.options.vocab_size; ++id) {
+      if (id % 4 != 1) map.push_back(id);
+    }
+    CHECK_OK(testing::WriteTinyDraftFolder(target, map, root + "reduced"));
+  }
+  std::string Path(const std::string& name) const {
+    return absl::StrCat(*dir_, "/", kind_.name, "/", name);
+  }
+
+  EngineConfig Config() const {
     EngineConfig config;
     config.group.model_path = Path("target");
     config.group.runner.weight_dtype = DType::kF32;
@@ -98,7 +125,7 @@ class EqualityTest : public ::testing::Test {
     return config;
   }
 
-  static std::unique_ptr<Proposer> Draft(const std::string& name, const Clock* clock) {
+  std::unique_ptr<Proposer> Draft(const std::string& name, const Clock* clock) const {
     if (name == "none") return nullptr;
     if (name == "ngram") return std::make_unique<NgramProposer>(NgramOptions{.min_ngram = 1});
     DraftModelOptions options{.model_path = Path(name), .max_sequences = 8};
@@ -206,10 +233,10 @@ class EqualityTest : public ::testing::Test {
 
   // TP 1, no drafts, one generation at a time, whole prompts.
   const std::vector<Output>& Reference() {
-    static const std::vector<Output>* reference = [this] {
-      return new std::vector<Output>(RunAlone(*Make(Config(), nullptr), Generations()));
-    }();
-    return *reference;
+    static auto* references = new std::map<std::string, std::vector<Output>>();
+    std::vector<Output>& reference = (*references)[kind_.name];
+    if (reference.empty()) reference = RunAlone(*Make(Config(), nullptr), Generations());
+    return reference;
   }
 
   void ExpectEqualsReference(const std::vector<Output>& outputs, const std::string& what) {
@@ -221,13 +248,33 @@ class EqualityTest : public ::testing::Test {
   }
 
   static std::string* dir_;
+  const ModelKind& kind_;
   RealClock clock_;
   CountingObserver observer_;
 };
 
 std::string* EqualityTest::dir_ = nullptr;
 
-TEST_F(EqualityTest, OutputsDifferFromEachOther) {
+class ModelEqualityTest : public EqualityTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  ModelEqualityTest() : EqualityTest(GetParam()) {}
+};
+INSTANTIATE_TEST_SUITE_P(Models, ModelEqualityTest, ::testing::Values("full", "windowed"),
+                         [](const auto& info) { return std::string(info.param); });
+
+// A sliding window that hides something: the prompts of 19 and 75 tokens.
+TEST_P(ModelEqualityTest, ModelsDifferFromEachOther) {
+  const std::vector<Output> own = Reference();
+  const std::string other = kind_.options.sliding_window == 0 ? "windowed" : "full";
+  EngineConfig config = Config();
+  config.group.model_path = absl::StrCat(*dir_, "/", other, "/target");
+  const std::vector<Output> others = RunAlone(*Make(config, nullptr), Generations());
+  int different = 0;
+  for (size_t i = 0; i < own.size(); ++i) different += own[i].token_ids != others[i].token_ids;
+  EXPECT_EQ(different, static_cast<int>(own.size()));
+}
+
+TEST_P(ModelEqualityTest, OutputsDifferFromEachOther) {
   std::set<std::vector<TokenId>> distinct;
   for (const Output& output : Reference()) {
     EXPECT_GE(output.token_ids.size(), 23u);
@@ -236,7 +283,13 @@ TEST_F(EqualityTest, OutputsDifferFromEachOther) {
   EXPECT_EQ(distinct.size(), Reference().size()) << "or the equalities say little";
 }
 
-TEST_F(EqualityTest, ASeedsChoicesDiffer) {
+// What does not depend on the kind of model.
+class SamplingEqualityTest : public EqualityTest {
+ protected:
+  SamplingEqualityTest() : EqualityTest("full") {}
+};
+
+TEST_F(SamplingEqualityTest, ASeedsChoicesDiffer) {
   std::set<std::vector<TokenId>> distinct;
   auto engine = Make(Config(), nullptr);
   for (uint32_t choice = 0; choice < 4; ++choice) {
@@ -248,7 +301,7 @@ TEST_F(EqualityTest, ASeedsChoicesDiffer) {
 }
 
 // Every fifth token ends: without the mask hardly any generation would come so far.
-TEST_F(EqualityTest, NothingEndsBeforeMinTokensAndItsEndsAreDrawnAfter) {
+TEST_F(SamplingEqualityTest, NothingEndsBeforeMinTokensAndItsEndsAreDrawnAfter) {
   for (const char* draft : {"none", "noisy"}) {
     EngineConfig config = Config();
     config.fixed_draft_tokens = true;
@@ -269,7 +322,7 @@ TEST_F(EqualityTest, NothingEndsBeforeMinTokensAndItsEndsAreDrawnAfter) {
   }
 }
 
-TEST_F(EqualityTest, TensorParallelDegreesAgree) {
+TEST_P(ModelEqualityTest, TensorParallelDegreesAgree) {
   Reference();
   for (int ranks : {2, 3}) {
     EngineConfig config = Config();
@@ -283,7 +336,7 @@ TEST_F(EqualityTest, TensorParallelDegreesAgree) {
   }
 }
 
-TEST_F(EqualityTest, ChunkedPrefillEqualsOneShot) {
+TEST_P(ModelEqualityTest, ChunkedPrefillEqualsOneShot) {
   Reference();
   for (int chunk : {8, 13}) {
     EngineConfig config = Config();
@@ -293,9 +346,18 @@ TEST_F(EqualityTest, ChunkedPrefillEqualsOneShot) {
   }
 }
 
-class DraftEqualityTest : public EqualityTest, public ::testing::WithParamInterface<const char*> {};
+struct ModelAndDraft {
+  const char* model;
+  const char* draft;
+};
+
+class DraftEqualityTest : public EqualityTest, public ::testing::WithParamInterface<ModelAndDraft> {
+ protected:
+  DraftEqualityTest() : EqualityTest(GetParam().model) {}
+};
 
 TEST_P(DraftEqualityTest, AnyKEqualsNone) {
+  const std::string name = GetParam().draft;
   Reference();
   int64_t draft_tokens = 0, accepted_tokens = 0;
   std::map<int, std::map<int, int64_t>> accepted_of;
@@ -303,18 +365,17 @@ TEST_P(DraftEqualityTest, AnyKEqualsNone) {
     EngineConfig config = Config();
     config.fixed_draft_tokens = true;
     config.max_draft_tokens = k;
-    ExpectEqualsReference(RunAlone(*Make(config, Draft(GetParam(), &clock_)), Generations()),
-                          absl::StrCat(GetParam(), " k=", k));
+    ExpectEqualsReference(RunAlone(*Make(config, Draft(name, &clock_)), Generations()),
+                          absl::StrCat(name, " k=", k));
     draft_tokens += observer_.draft_tokens;
     accepted_tokens += observer_.accepted_tokens;
     accepted_of[k] = observer_.accepted_of[k];
   }
   const double acceptance = static_cast<double>(accepted_tokens) / draft_tokens;
   RecordProperty("acceptance", absl::StrCat(acceptance));
-  std::printf("draft %s: acceptance %.3f of %ld\n", GetParam(), acceptance,
+  std::printf("draft %s: acceptance %.3f of %ld\n", name.c_str(), acceptance,
               static_cast<long>(draft_tokens));
   EXPECT_GT(draft_tokens, 100);
-  const std::string name = GetParam();
   if (name == "target") {
     EXPECT_EQ(accepted_tokens, draft_tokens) << "the same noise and processors on the same path";
   }
@@ -329,18 +390,22 @@ TEST_P(DraftEqualityTest, AnyKEqualsNone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Drafts, DraftEqualityTest,
-                         ::testing::Values("ngram", "cut", "target", "noisy", "reduced"),
-                         [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(
+    Drafts, DraftEqualityTest,
+    ::testing::Values(ModelAndDraft{"full", "ngram"}, ModelAndDraft{"full", "cut"},
+                      ModelAndDraft{"full", "target"}, ModelAndDraft{"full", "noisy"},
+                      ModelAndDraft{"full", "reduced"}, ModelAndDraft{"windowed", "ngram"},
+                      ModelAndDraft{"windowed", "target"}, ModelAndDraft{"windowed", "noisy"}),
+    [](const auto& info) { return absl::StrCat(info.param.model, "_", info.param.draft); });
 
-TEST_F(EqualityTest, AdaptiveKEqualsNone) {
+TEST_P(ModelEqualityTest, AdaptiveKEqualsNone) {
   Reference();
   ExpectEqualsReference(RunAlone(*Make(Config(), Draft("noisy", &clock_)), Generations()),
                         "adaptive");
 }
 
 // Eight rows of different lengths, kinds and K, that join and leave at random.
-TEST_F(EqualityTest, AloneEqualsAmongOthers) {
+TEST_P(ModelEqualityTest, AloneEqualsAmongOthers) {
   const std::vector<Output>& reference = Reference();
   const std::vector<Generation> generations = Generations();
   EngineConfig config = Config();
@@ -406,7 +471,7 @@ class FlakyProposer final : public Proposer {
   mutable std::mt19937 random_{4};
 };
 
-TEST_F(EqualityTest, ADraftThatDiesAndLiesChangesNothing) {
+TEST_P(ModelEqualityTest, ADraftThatDiesAndLiesChangesNothing) {
   Reference();
   EngineConfig config = Config();
   config.fixed_draft_tokens = true;
