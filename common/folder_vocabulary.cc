@@ -9,6 +9,8 @@
 #include "common/byte_alphabet.h"
 #include "common/input_file.h"
 #include "common/json.h"
+#include "common/piece_merges.h"
+#include "common/space_prefix.h"
 #include "common/splitting_rule.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
@@ -42,10 +44,15 @@ class TokenizerJsonReader {
 
   absl::StatusOr<Vocabulary> Read() {
     vocabulary_.source = path_;
-    vocabulary_.model = "gpt2";
     RETURN_IF_ERROR(ReadModel());
     RETURN_IF_ERROR(ReadAddedTokens());
-    RETURN_IF_ERROR(ReadSplittingRule());
+    if (vocabulary_.model == "llama") {
+      RETURN_IF_ERROR(ReadSpacePrefix());
+      MarkByteTokens();
+      GroupMergesByPiece(vocabulary_);
+    } else {
+      RETURN_IF_ERROR(ReadSplittingRule());
+    }
     return std::move(vocabulary_);
   }
 
@@ -55,20 +62,38 @@ class TokenizerJsonReader {
     if (model == nullptr) return FieldError(path_, "model", "missing");
     const JsonValue* type = FindPresent(*model, "type");
     if (type != nullptr && !(type->is_string() && type->as_string() == "BPE")) {
-      return FieldError(path_, "model.type", "only \"BPE\" (byte-level) is supported");
+      return FieldError(path_, "model.type", "only \"BPE\" is supported");
     }
-    const JsonValue* decoder = FindPresent(root_, "decoder");
-    const JsonValue* kind = decoder == nullptr ? nullptr : FindPresent(*decoder, "type");
-    if (kind == nullptr || !kind->is_string() || kind->as_string() != "ByteLevel") {
-      return FieldError(path_, "decoder", "only a \"ByteLevel\" decoder is supported");
-    }
-    if (FindPresent(root_, "normalizer") != nullptr) {
-      return FieldError(path_, "normalizer", "not supported, must be null");
-    }
+    ASSIGN_OR_RETURN(const bool byte_fallback, ReadFlag(*model, "byte_fallback"));
+    vocabulary_.model = byte_fallback ? "llama" : "gpt2";
+    if (!byte_fallback) RETURN_IF_ERROR(CheckByteLevel());
     RETURN_IF_ERROR(CheckModelOptions(*model));
     RETURN_IF_ERROR(ReadPieces(*model));
     RETURN_IF_ERROR(ReadMerges(*model));
-    return CheckUnknownToken(*model);
+    return byte_fallback ? absl::OkStatus() : CheckUnknownToken(*model);
+  }
+
+  // An absent or null field is false.
+  absl::StatusOr<bool> ReadFlag(const JsonValue& model, std::string_view key) {
+    const JsonValue* value = FindPresent(model, key);
+    if (value != nullptr && !value->is_bool()) {
+      return FieldError(path_, absl::StrCat("model.", ToAbsl(key)), "not a boolean");
+    }
+    return value != nullptr && value->as_bool();
+  }
+
+  absl::Status CheckByteLevel() {
+    const JsonValue* decoder = FindPresent(root_, "decoder");
+    const JsonValue* kind = decoder == nullptr ? nullptr : FindPresent(*decoder, "type");
+    if (kind == nullptr || !kind->is_string() || kind->as_string() != "ByteLevel") {
+      return FieldError(path_, "decoder",
+                        "only a \"ByteLevel\" decoder is supported without model.byte_fallback");
+    }
+    if (FindPresent(root_, "normalizer") != nullptr) {
+      return FieldError(path_, "normalizer",
+                        "not supported without model.byte_fallback, must be null");
+    }
+    return absl::OkStatus();
   }
 
   absl::Status CheckModelOptions(const JsonValue& model) {
@@ -77,10 +102,6 @@ class TokenizerJsonReader {
       if (value != nullptr && !(value->is_string() && value->as_string().empty())) {
         return FieldError(path_, absl::StrCat("model.", ToAbsl(key)), "not supported");
       }
-    }
-    const JsonValue* fallback = FindPresent(model, "byte_fallback");
-    if (fallback != nullptr && !(fallback->is_bool() && !fallback->as_bool())) {
-      return FieldError(path_, "model.byte_fallback", "not supported, must be false");
     }
     const JsonValue* dropout = FindPresent(model, "dropout");
     if (dropout != nullptr && !(dropout->is_number() && dropout->as_double() == 0)) {
@@ -191,12 +212,48 @@ class TokenizerJsonReader {
                           "not supported, must be false");
       }
     }
+    RETURN_IF_ERROR(CheckNormalized(field, token));
     RETURN_IF_ERROR(AddPiece(field, *id, content->as_string()));
     const JsonValue* special = FindPresent(token, "special");
     const bool control = special != nullptr && special->is_bool() && special->as_bool();
     vocabulary_.kinds[static_cast<size_t>(id->as_int())] =
         control ? TokenKind::kControl : TokenKind::kUserDefined;
     return absl::OkStatus();
+  }
+
+  // A "normalized" added token is looked for in text that has its spaces and prefix replaced.
+  // Control tokens are matched as they are spelled all the same, for which published files mark
+  // them too.
+  absl::Status CheckNormalized(const std::string& field, const JsonValue& token) {
+    const JsonValue* normalized = FindPresent(token, "normalized");
+    const JsonValue* special = FindPresent(token, "special");
+    const auto is_true = [](const JsonValue* value) {
+      return value != nullptr && value->is_bool() && value->as_bool();
+    };
+    if (vocabulary_.model == "llama" && is_true(normalized) && !is_true(special)) {
+      return FieldError(path_, absl::StrCat(field, ".normalized"),
+                        "not supported with byte fallback, must be false");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadSpacePrefix() {
+    const absl::StatusOr<SpacePrefix> prefix = RecognizeSpacePrefix(root_);
+    if (!prefix.ok()) return FieldError(path_, "normalizer", ToStd(prefix.status().message()));
+    ASSIGN_OR_RETURN(const bool ignores, ReadFlag(*root_.Find("model"), "ignore_merges"));
+    if (ignores) {
+      return FieldError(path_, "model.ignore_merges",
+                        "not supported with byte fallback, must be false");
+    }
+    vocabulary_.pre_tokenizer = std::string(SpacePrefixName(*prefix));
+    return absl::OkStatus();
+  }
+
+  // The model knows them by their spelling.
+  void MarkByteTokens() {
+    for (size_t i = 0; i < vocabulary_.pieces.size(); ++i) {
+      if (ByteOfToken(vocabulary_.pieces[i])) vocabulary_.kinds[i] = TokenKind::kByte;
+    }
   }
 
   absl::Status ReadSplittingRule() {
@@ -346,10 +403,14 @@ absl::StatusOr<std::string> ReadChatTemplate(const SideFiles& files) {
 
 }  // namespace
 
+absl::StatusOr<Vocabulary> ReadTokenizerJson(const std::string& path, const JsonValue& tokenizer) {
+  return TokenizerJsonReader(path, tokenizer).Read();
+}
+
 absl::StatusOr<Vocabulary> ReadFolderVocabulary(const std::string& folder) {
   const std::string path = folder + "/tokenizer.json";
   ASSIGN_OR_RETURN(const JsonValue tokenizer, ReadJsonFile(path));
-  ASSIGN_OR_RETURN(Vocabulary vocabulary, TokenizerJsonReader(path, tokenizer).Read());
+  ASSIGN_OR_RETURN(Vocabulary vocabulary, ReadTokenizerJson(path, tokenizer));
   ASSIGN_OR_RETURN(const SideFiles files, ReadSideFiles(folder));
   RETURN_IF_ERROR(ReadSpecialIds(files, vocabulary));
   ASSIGN_OR_RETURN(vocabulary.add_bos, ReadAddBos(files, tokenizer));

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "common/json.h"
 #include "common/vocabulary.h"
 
 namespace krait {
@@ -11,5 +12,8 @@ namespace krait {
 // generation_config.json, config.json, chat_template.jinja. Not yet validated as a whole: see
 // ValidateVocabulary. INVALID_ARGUMENT names the file and the field.
 absl::StatusOr<Vocabulary> ReadFolderVocabulary(const std::string& folder);
+
+// What tokenizer.json itself says: no special ids, no template. `path` is for messages.
+absl::StatusOr<Vocabulary> ReadTokenizerJson(const std::string& path, const JsonValue& tokenizer);
 
 }  // namespace krait

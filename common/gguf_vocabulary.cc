@@ -4,6 +4,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/piece_merges.h"
+#include "common/space_prefix.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
@@ -78,10 +80,51 @@ absl::Status ReadSpecialIds(const GgufHeader& header, Vocabulary& vocabulary) {
     std::vector<TokenId>& ids = vocabulary.eos_ids;
     if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) ids.push_back(*id);
   }
+  // The formats' defaults: SentencePiece models begin with bos, byte-level ones do not.
+  vocabulary.add_bos = vocabulary.model == "llama" && vocabulary.bos_id.has_value();
   if (header.Has("tokenizer.ggml.add_bos_token")) {
     ASSIGN_OR_RETURN(vocabulary.add_bos, header.GetBool("tokenizer.ggml.add_bos_token"));
   }
   return absl::OkStatus();
+}
+
+absl::Status ReadByteLevel(const GgufHeader& header, Vocabulary& vocabulary) {
+  ASSIGN_OR_RETURN(vocabulary.pre_tokenizer, header.GetString("tokenizer.ggml.pre"));
+  ASSIGN_OR_RETURN(vocabulary.merges, ReadStrings(header, "tokenizer.ggml.merges"));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> ReadFlag(const GgufHeader& header, std::string_view key, bool fallback) {
+  return header.Has(key) ? header.GetBool(key) : fallback;
+}
+
+// What SentencePiece can do to a text beyond the space prefix: none of it is supported.
+absl::Status CheckPlainNormalizer(const GgufHeader& header) {
+  if (header.Has("tokenizer.ggml.pre")) {
+    ASSIGN_OR_RETURN(const std::string rule, header.GetString("tokenizer.ggml.pre"));
+    if (rule != "default") {
+      return KeyError(header, "tokenizer.ggml.pre",
+                      absl::StrCat("\"", rule, "\" is not supported for the model \"llama\", only ",
+                                   "\"default\""));
+    }
+  }
+  if (header.Has("tokenizer.ggml.precompiled_charsmap")) {
+    return KeyError(header, "tokenizer.ggml.precompiled_charsmap", "not supported");
+  }
+  constexpr std::string_view kRemove = "tokenizer.ggml.remove_extra_whitespaces";
+  ASSIGN_OR_RETURN(const bool removes, ReadFlag(header, kRemove, false));
+  return removes ? KeyError(header, kRemove, "not supported, must be false") : absl::OkStatus();
+}
+
+absl::Status ReadSentencePiece(const GgufHeader& header, Vocabulary& vocabulary) {
+  RETURN_IF_ERROR(CheckPlainNormalizer(header));
+  ASSIGN_OR_RETURN(const bool prefix, ReadFlag(header, "tokenizer.ggml.add_space_prefix", true));
+  vocabulary.pre_tokenizer =
+      std::string(SpacePrefixName(prefix ? SpacePrefix::kAlways : SpacePrefix::kNever));
+  constexpr std::string_view kScores = "tokenizer.ggml.scores";
+  const std::vector<double> scores = header.GetFloats(kScores);
+  if (scores.empty()) return KeyError(header, kScores, "missing, or not an array of numbers");
+  return SetMergesByScore(scores, vocabulary);
 }
 
 }  // namespace
@@ -90,15 +133,16 @@ absl::StatusOr<Vocabulary> ReadGgufVocabulary(const GgufHeader& header) {
   Vocabulary vocabulary;
   vocabulary.source = header.path();
   ASSIGN_OR_RETURN(vocabulary.model, header.GetString("tokenizer.ggml.model"));
-  if (vocabulary.model != "gpt2") {
+  if (vocabulary.model != "gpt2" && vocabulary.model != "llama") {
     return KeyError(header, "tokenizer.ggml.model",
                     absl::StrCat("\"", vocabulary.model,
-                                 "\" is not supported, only \"gpt2\" (byte-level BPE)"));
+                                 "\" is not supported, only \"gpt2\" (byte-level BPE) and "
+                                 "\"llama\" (SentencePiece BPE)"));
   }
-  ASSIGN_OR_RETURN(vocabulary.pre_tokenizer, header.GetString("tokenizer.ggml.pre"));
   ASSIGN_OR_RETURN(vocabulary.pieces, ReadStrings(header, "tokenizer.ggml.tokens"));
-  ASSIGN_OR_RETURN(vocabulary.merges, ReadStrings(header, "tokenizer.ggml.merges"));
   ASSIGN_OR_RETURN(vocabulary.kinds, ReadKinds(header));
+  RETURN_IF_ERROR(vocabulary.model == "gpt2" ? ReadByteLevel(header, vocabulary)
+                                             : ReadSentencePiece(header, vocabulary));
   RETURN_IF_ERROR(ReadSpecialIds(header, vocabulary));
   if (header.Has("tokenizer.chat_template")) {
     ASSIGN_OR_RETURN(vocabulary.chat_template, header.GetString("tokenizer.chat_template"));

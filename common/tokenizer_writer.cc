@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/json.h"
+#include "common/space_prefix.h"
 #include "common/splitting_rule.h"
 #include "common/status_macros.h"
 
@@ -22,6 +23,13 @@ constexpr std::string_view kByteLevelNoRegex =
 // Llama 3's published rule (tokenizer.json of the model).
 constexpr std::string_view kLlama3Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+// The parts of a tokenizer.json in which the two models differ.
+struct Recipe {
+  std::string normalizer, pre_tokenizer, decoder;
+  bool byte_fallback;
+  bool ignore_merges;
+};
 
 std::string Sequence(std::string_view first, std::string_view second) {
   return absl::StrCat(R"({"type":"Sequence","pretokenizers":[)", std::string(first), ",",
@@ -43,18 +51,55 @@ absl::StatusOr<std::string> PreTokenizerJson(std::string_view name) {
       absl::StrCat("splitting rule ", QuoteJson(name), " cannot be written to tokenizer.json"));
 }
 
+// tokenizer.json gives every merge a rank of its own.
+absl::Status CheckRanks(const Vocabulary& vocabulary) {
+  const auto made = [&](size_t i) {
+    std::string piece = vocabulary.merges[i];
+    piece.erase(piece.find(' '), 1);
+    return piece;
+  };
+  for (size_t i = 1; i < vocabulary.merge_ranks.size(); ++i) {
+    if (vocabulary.merge_ranks[i] != vocabulary.merge_ranks[i - 1] || made(i) == made(i - 1)) {
+      continue;
+    }
+    return absl::UnimplementedError(
+        absl::StrCat("pieces ", QuoteJson(made(i - 1)), " and ", QuoteJson(made(i)),
+                     " have one score, which tokenizer.json cannot express"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Recipe> RecipeFor(const Vocabulary& vocabulary) {
+  if (vocabulary.model == "llama") {
+    ASSIGN_OR_RETURN(const SpacePrefix prefix, FindSpacePrefix(vocabulary.pre_tokenizer));
+    RETURN_IF_ERROR(CheckRanks(vocabulary));
+    const SpacePrefixJson json = ToJson(prefix);
+    return Recipe{std::string(json.normalizer), std::string(json.pre_tokenizer),
+                  std::string(json.decoder), /*byte_fallback=*/true, /*ignore_merges=*/false};
+  }
+  if (vocabulary.model != "gpt2") {
+    return absl::UnimplementedError(absl::StrCat("tokenizer model ", QuoteJson(vocabulary.model),
+                                                 " cannot be written; \"gpt2\" and \"llama\" can"));
+  }
+  ASSIGN_OR_RETURN(const SplittingRule rule, FindSplittingRule(vocabulary.pre_tokenizer));
+  ASSIGN_OR_RETURN(std::string pre_tokenizer, PreTokenizerJson(rule.name));
+  return Recipe{"null", std::move(pre_tokenizer), std::string(kByteLevel), /*byte_fallback=*/false,
+                rule.whole_words_first};
+}
+
 std::string AddedTokenJson(TokenId id, const std::string& text, bool special) {
   return absl::StrCat(R"(    {"id":)", id, R"(,"content":)", QuoteJson(text),
                       R"(,"single_word":false,"lstrip":false,"rstrip":false,"normalized":false,)",
                       R"("special":)", special ? "true" : "false", "}");
 }
 
-absl::StatusOr<std::string> AddedTokensJson(const Vocabulary& vocabulary) {
+std::string AddedTokensJson(const Vocabulary& vocabulary) {
   std::vector<std::string> rows;
   for (size_t i = 0; i < vocabulary.pieces.size(); ++i) {
     const TokenId id = static_cast<TokenId>(i);
     switch (vocabulary.kinds[i]) {
       case TokenKind::kNormal:
+      case TokenKind::kByte:    // known by its spelling
       case TokenKind::kUnused:  // never produced, so nothing tells it from a piece without merges
         break;
       case TokenKind::kControl:
@@ -62,10 +107,6 @@ absl::StatusOr<std::string> AddedTokensJson(const Vocabulary& vocabulary) {
         rows.push_back(
             AddedTokenJson(id, vocabulary.pieces[i], vocabulary.kinds[i] == TokenKind::kControl));
         break;
-      case TokenKind::kByte:
-        return absl::UnimplementedError(
-            absl::StrCat("token ", i, " ", QuoteJson(vocabulary.pieces[i]),
-                         " is a byte-fallback token, which byte-level BPE does not have"));
     }
   }
   return absl::StrJoin(rows, ",\n");
@@ -94,22 +135,18 @@ std::string TokenName(const Vocabulary& vocabulary, TokenId id) {
 }  // namespace
 
 absl::StatusOr<std::string> TokenizerJson(const Vocabulary& vocabulary) {
-  if (vocabulary.model != "gpt2") {
-    return absl::UnimplementedError(absl::StrCat("tokenizer model ", QuoteJson(vocabulary.model),
-                                                 " cannot be written; \"gpt2\" can"));
-  }
-  ASSIGN_OR_RETURN(const SplittingRule rule, FindSplittingRule(vocabulary.pre_tokenizer));
-  ASSIGN_OR_RETURN(const std::string pre_tokenizer, PreTokenizerJson(rule.name));
-  ASSIGN_OR_RETURN(const std::string added_tokens, AddedTokensJson(vocabulary));
+  ASSIGN_OR_RETURN(const Recipe recipe, RecipeFor(vocabulary));
   return absl::StrCat("{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n",
-                      "  \"added_tokens\": [\n", added_tokens, "\n  ],\n  \"normalizer\": null,\n",
-                      "  \"pre_tokenizer\": ", pre_tokenizer,
-                      ",\n  \"post_processor\": null,\n  \"decoder\": ", std::string(kByteLevel),
+                      "  \"added_tokens\": [\n", AddedTokensJson(vocabulary),
+                      "\n  ],\n  \"normalizer\": ", recipe.normalizer, ",\n",
+                      "  \"pre_tokenizer\": ", recipe.pre_tokenizer,
+                      ",\n  \"post_processor\": null,\n  \"decoder\": ", recipe.decoder,
                       ",\n  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n",
                       "    \"unk_token\": null,\n    \"continuing_subword_prefix\": null,\n",
                       "    \"end_of_word_suffix\": null,\n    \"fuse_unk\": false,\n    "
-                      "\"byte_fallback\": false,\n",
-                      "    \"ignore_merges\": ", rule.whole_words_first ? "true" : "false", ",\n",
+                      "\"byte_fallback\": ",
+                      recipe.byte_fallback ? "true" : "false", ",\n",
+                      "    \"ignore_merges\": ", recipe.ignore_merges ? "true" : "false", ",\n",
                       "    \"vocab\": {\n", VocabJson(vocabulary), "\n    },\n    \"merges\": [\n",
                       MergesJson(vocabulary), "\n    ]\n  }\n}\n");
 }

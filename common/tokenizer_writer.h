@@ -10,8 +10,9 @@
 
 namespace krait {
 
-// tokenizer.json: byte-level BPE with added tokens, splitting rule and decoder. INVALID_ARGUMENT
-// or UNIMPLEMENTED names the splitting rule or token kind that cannot be expressed.
+// tokenizer.json: either model with added tokens, its rule and decoder. INVALID_ARGUMENT or
+// UNIMPLEMENTED names the model, the rule or the pieces (two of one score) that cannot be
+// expressed.
 absl::StatusOr<std::string> TokenizerJson(const Vocabulary& vocabulary);
 
 // tokenizer_config.json: template, names of the special tokens, add_bos_token.

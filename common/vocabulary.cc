@@ -1,5 +1,7 @@
 #include "common/vocabulary.h"
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <utility>
 
@@ -13,12 +15,16 @@
 #include "common/gguf_vocabulary.h"
 #include "common/json.h"
 #include "common/sha256.h"
+#include "common/space_prefix.h"
 #include "common/splitting_rule.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 
 namespace krait {
 namespace {
+
+constexpr absl::string_view kByteLevel = "gpt2";
+constexpr absl::string_view kSentencePiece = "llama";
 
 using Pieces = absl::flat_hash_set<absl::string_view>;
 
@@ -49,6 +55,21 @@ absl::Status CheckSizes(const Vocabulary& vocabulary) {
   return absl::OkStatus();
 }
 
+absl::Status CheckKind(const Vocabulary& vocabulary, size_t id) {
+  if (vocabulary.kinds[id] != TokenKind::kByte) return absl::OkStatus();
+  if (vocabulary.model != kSentencePiece) {
+    return SourceError(
+        vocabulary, absl::StrCat("token types: id ", id,
+                                 " is a byte-fallback token, which byte-level BPE does not have"));
+  }
+  if (!ByteOfToken(vocabulary.pieces[id])) {
+    return SourceError(vocabulary,
+                       absl::StrCat("tokens: byte token ", id, " is spelled ",
+                                    QuoteJson(vocabulary.pieces[id]), ", not <0x00> to <0xFF>"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Pieces> CheckPieces(const Vocabulary& vocabulary) {
   Pieces seen;
   seen.reserve(vocabulary.pieces.size());
@@ -60,13 +81,24 @@ absl::StatusOr<Pieces> CheckPieces(const Vocabulary& vocabulary) {
       return SourceError(vocabulary,
                          absl::StrCat("tokens: id ", i, " repeats the piece ", QuoteJson(piece)));
     }
-    if (vocabulary.kinds[i] == TokenKind::kByte) {
-      return SourceError(vocabulary, absl::StrCat("token types: id ", i,
-                                                  " is a byte-fallback token, which byte-level BPE "
-                                                  "does not have"));
-    }
+    RETURN_IF_ERROR(CheckKind(vocabulary, i));
   }
   return seen;
+}
+
+// All 256 of them where there are any: no text is then unknown.
+absl::Status CheckByteTokens(const Vocabulary& vocabulary) {
+  if (vocabulary.model != kSentencePiece) return absl::OkStatus();
+  std::array<bool, 256> present{};
+  for (size_t i = 0; i < vocabulary.pieces.size(); ++i) {
+    if (vocabulary.kinds[i] == TokenKind::kByte) present[*ByteOfToken(vocabulary.pieces[i])] = true;
+  }
+  const auto missing = std::find(present.begin(), present.end(), false);
+  if (missing == present.end()) return absl::OkStatus();
+  return SourceError(
+      vocabulary,
+      absl::StrCat("tokens: there is no byte token for byte ", missing - present.begin(),
+                   ": only vocabularies with byte fallback are supported"));
 }
 
 // Empty if `merge` is fine.
@@ -88,6 +120,11 @@ std::string MergeFault(const std::string& merge, const Pieces& pieces) {
 }
 
 absl::Status CheckMerges(const Vocabulary& vocabulary, const Pieces& pieces) {
+  const std::vector<uint32_t>& ranks = vocabulary.merge_ranks;
+  if (!ranks.empty() &&
+      (ranks.size() != vocabulary.merges.size() || !std::is_sorted(ranks.begin(), ranks.end()))) {
+    return SourceError(vocabulary, "merge ranks: not one a merge, or not rising");
+  }
   absl::flat_hash_set<absl::string_view> seen;
   seen.reserve(vocabulary.merges.size());
   for (size_t i = 0; i < vocabulary.merges.size(); ++i) {
@@ -152,6 +189,24 @@ absl::StatusOr<Vocabulary> Read(const std::string& path) {
   return ReadGgufVocabulary(header);
 }
 
+// The name of the rule in pre_tokenizer. Aliases have one, so that they have one digest.
+absl::StatusOr<std::string> CanonicalRule(const Vocabulary& vocabulary) {
+  absl::Status status;
+  if (vocabulary.model == kByteLevel) {
+    const absl::StatusOr<SplittingRule> rule = FindSplittingRule(vocabulary.pre_tokenizer);
+    if (rule.ok()) return std::string(rule->name);
+    status = rule.status();
+  } else if (vocabulary.model == kSentencePiece) {
+    const absl::StatusOr<SpacePrefix> prefix = FindSpacePrefix(vocabulary.pre_tokenizer);
+    if (prefix.ok()) return std::string(SpacePrefixName(*prefix));
+    status = prefix.status();
+  } else {
+    return SourceError(vocabulary, absl::StrCat("model ", QuoteJson(vocabulary.model),
+                                                " is not supported, only \"gpt2\" and \"llama\""));
+  }
+  return SourceError(vocabulary, absl::StrCat("pre-tokenizer: ", status.message()));
+}
+
 // Unused ids are never produced and never matched: as good as normal ones, and a folder cannot tell
 // them apart.
 TokenKind DigestKind(TokenKind kind) {
@@ -160,17 +215,19 @@ TokenKind DigestKind(TokenKind kind) {
 
 }  // namespace
 
+std::optional<uint8_t> ByteOfToken(std::string_view piece) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  if (piece.size() != 6 || piece.substr(0, 3) != "<0x" || piece[5] != '>') return std::nullopt;
+  const size_t high = kDigits.find(piece[3]), low = kDigits.find(piece[4]);
+  if (high == kDigits.npos || low == kDigits.npos) return std::nullopt;
+  return static_cast<uint8_t>(high * 16 + low);
+}
+
 absl::Status ValidateVocabulary(const Vocabulary& vocabulary) {
-  if (vocabulary.model != "gpt2") {
-    return SourceError(vocabulary, absl::StrCat("model ", QuoteJson(vocabulary.model),
-                                                " is not supported, only \"gpt2\""));
-  }
-  const absl::StatusOr<SplittingRule> rule = FindSplittingRule(vocabulary.pre_tokenizer);
-  if (!rule.ok()) {
-    return SourceError(vocabulary, absl::StrCat("pre-tokenizer: ", rule.status().message()));
-  }
+  RETURN_IF_ERROR(CanonicalRule(vocabulary).status());
   RETURN_IF_ERROR(CheckSizes(vocabulary));
   ASSIGN_OR_RETURN(const Pieces pieces, CheckPieces(vocabulary));
+  RETURN_IF_ERROR(CheckByteTokens(vocabulary));
   RETURN_IF_ERROR(CheckMerges(vocabulary, pieces));
   return CheckSpecialIds(vocabulary);
 }
@@ -178,8 +235,7 @@ absl::Status ValidateVocabulary(const Vocabulary& vocabulary) {
 absl::StatusOr<Vocabulary> Vocabulary::Load(const std::string& path) {
   ASSIGN_OR_RETURN(Vocabulary vocabulary, Read(path));
   RETURN_IF_ERROR(ValidateVocabulary(vocabulary));
-  ASSIGN_OR_RETURN(const SplittingRule rule, FindSplittingRule(vocabulary.pre_tokenizer));
-  vocabulary.pre_tokenizer = std::string(rule.name);  // aliases have one digest
+  ASSIGN_OR_RETURN(vocabulary.pre_tokenizer, CanonicalRule(vocabulary));
   return vocabulary;
 }
 
@@ -211,6 +267,7 @@ std::string Vocabulary::Digest() const {
   }
   sha.UpdateInt(static_cast<int64_t>(merges.size()));
   for (const std::string& merge : merges) sha.UpdateField(merge);
+  for (uint32_t rank : merge_ranks) sha.UpdateInt(int64_t{rank});
   return sha.FinishHex();
 }
 

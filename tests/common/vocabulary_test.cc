@@ -173,7 +173,7 @@ TEST_F(VocabularyTest, WhatIsNotSupportedIsRefusedByName) {
       {R"("type": "BPE")", R"("type": "Unigram")", "model.type"},
       {R"("individual_digits":true)", R"("individual_digits":false)", "pre_tokenizer"},
       {R"("normalizer": null)", R"("normalizer": {"type":"NFC"})", "normalizer"},
-      {R"("byte_fallback": false)", R"("byte_fallback": true)", "byte_fallback"},
+      {R"("byte_fallback": false)", R"("byte_fallback": true)", "byte fallback"},
       {R"("lstrip":false)", R"("lstrip":true)", "added_tokens[0].lstrip"},
       {R"("a b")", R"("a zz")", "merges[0]"},
       {R"("a b")", R"("ab")", "merges[0]"},
@@ -191,7 +191,7 @@ TEST_F(VocabularyTest, WhatIsNotSupportedIsRefusedByName) {
 
 TEST_F(VocabularyTest, GgufOfAnotherModelOrRuleIsRefusedByName) {
   Vocabulary vocabulary = Example();
-  vocabulary.model = "llama";
+  vocabulary.model = "t5";
   WriteGguf(vocabulary);
   EXPECT_THAT(LoadError(), AllOf(HasSubstr("m.gguf"), HasSubstr("tokenizer.ggml.model")));
   vocabulary = Example();

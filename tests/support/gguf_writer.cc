@@ -42,6 +42,12 @@ void GgufWriter::AddInt32s(std::string_view key, const std::vector<int32_t>& val
   AddRaw(key, 9, payload);
 }
 
+void GgufWriter::AddFloat32s(std::string_view key, const std::vector<float>& values) {
+  std::string payload = Packed<uint32_t>(6) + Packed<uint64_t>(values.size());
+  for (float value : values) payload += Packed(value);
+  AddRaw(key, 9, payload);
+}
+
 void GgufWriter::AddTensor(std::string_view name, uint32_t type, std::vector<uint64_t> shape,
                            std::string bytes) {
   AddTensorAt(name, type, std::move(shape), data_.size());

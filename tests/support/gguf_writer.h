@@ -20,6 +20,7 @@ class GgufWriter {
   void AddString(std::string_view key, std::string_view value);
   void AddStrings(std::string_view key, const std::vector<std::string>& values);
   void AddInt32s(std::string_view key, const std::vector<int32_t>& values);
+  void AddFloat32s(std::string_view key, const std::vector<float>& values);
   // Type number and payload as given.
   void AddRaw(std::string_view key, uint32_t value_type, std::string_view payload);
 
