@@ -11,11 +11,11 @@ using internal::v1::TokenChunk;
 
 absl::StatusOr<OutputAssembler> OutputAssembler::Create(const TextModel& model,
                                                         const PreparedRequest& request) {
-  ASSIGN_OR_RETURN(
-      auto detokenizer,
-      IncrementalDetokenizer::Create(
-          model.tokenizer(),
-          {.stops = request.stops, .min_tokens = request.to_worker.sampling().min_tokens()}));
+  ASSIGN_OR_RETURN(auto detokenizer,
+                   IncrementalDetokenizer::Create(
+                       model.tokenizer(), {.stops = request.stops,
+                                           .min_tokens = request.to_worker.sampling().min_tokens(),
+                                           .continues_text = request.continues_text}));
   return OutputAssembler(model, request, std::move(detokenizer));
 }
 

@@ -41,6 +41,7 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& reques
   v1::SamplingParams& sampling = *to_worker.mutable_sampling();
   sampling = request.sampling();
   prepared.stops.assign(sampling.stop().begin(), sampling.stop().end());
+  prepared.continues_text = !request.has_chat();
   prepared.default_max_tokens = !sampling.has_max_tokens();
   sampling.clear_stop();
   if (!sampling.has_seed()) sampling.set_seed(RandomBits());

@@ -17,6 +17,7 @@ struct PreparedRequest {
   internal::v1::GenerateRequest to_worker;  // every sampling field set, stop strings taken out
   std::vector<std::string> stops;
   bool default_max_tokens = false;  // the client named none
+  bool continues_text = false;      // a prompt goes on, a chat's reply begins
 
   int num_prompt_tokens() const { return to_worker.prompt_token_ids_size(); }
   // What it may come to hold: prompt + max_tokens.

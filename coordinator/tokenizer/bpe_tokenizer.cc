@@ -25,10 +25,11 @@ absl::StatusOr<std::unique_ptr<const BpeTokenizer>> BpeTokenizer::Create(
       new BpeTokenizer(vocabulary, std::move(pieces), std::move(splitter), rule.whole_words_first));
 }
 
-absl::StatusOr<std::vector<TokenId>> BpeTokenizer::Encode(std::string_view text,
-                                                          bool allow_special) const {
+absl::StatusOr<std::vector<TokenId>> BpeTokenizer::EncodePart(std::string_view text,
+                                                              bool allow_special,
+                                                              bool /*at_start*/) const {
   std::vector<TokenId> ids;
-  WordMerger::Scratch scratch;
+  Scratch scratch;
   const auto encode = [&](std::string_view ordinary, std::vector<TokenId>& out) {
     return splitter_.Split(ordinary,
                            [&](std::string_view word) { EncodeWord(word, scratch, out); });
@@ -37,19 +38,19 @@ absl::StatusOr<std::vector<TokenId>> BpeTokenizer::Encode(std::string_view text,
   return ids;
 }
 
-void BpeTokenizer::EncodeWord(std::string_view word, WordMerger::Scratch& scratch,
+void BpeTokenizer::EncodeWord(std::string_view word, Scratch& scratch,
                               std::vector<TokenId>& ids) const {
   if (const auto whole = whole_words_.find(ToAbsl(word)); whole != whole_words_.end()) {
     ids.push_back(whole->second);
     return;
   }
-  scratch.cells.clear();
-  scratch.cells.reserve(word.size());
+  scratch.symbols.clear();
+  scratch.symbols.reserve(word.size());
   for (char byte : word) {
     const TokenId id = pieces_.OfByte(static_cast<uint8_t>(byte));
-    if (id >= 0) scratch.cells.push_back({id, 1});
+    if (id >= 0) scratch.symbols.push_back(id);
   }
-  merger_.Merge(scratch, ids);
+  merger_.Merge(scratch.symbols, scratch.merging, ids);
 }
 
 }  // namespace krait

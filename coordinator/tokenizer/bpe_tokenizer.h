@@ -19,8 +19,8 @@ class BpeTokenizer : public Tokenizer {
   static absl::StatusOr<std::unique_ptr<const BpeTokenizer>> Create(const Vocabulary& vocabulary,
                                                                     PieceTable pieces);
 
-  absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
-                                              bool allow_special) const override;
+  absl::StatusOr<std::vector<TokenId>> EncodePart(std::string_view text, bool allow_special,
+                                                  bool at_start) const override;
   int vocab_size() const override { return pieces_.size(); }
   std::string_view PieceBytes(TokenId id) const override { return pieces_.Bytes(id); }
   bool IsSpecial(TokenId id) const override { return pieces_.Kind(id) == TokenKind::kControl; }
@@ -29,8 +29,11 @@ class BpeTokenizer : public Tokenizer {
   BpeTokenizer(const Vocabulary& vocabulary, PieceTable pieces, WordSplitter splitter,
                bool whole_words_first);
 
-  void EncodeWord(std::string_view word, WordMerger::Scratch& scratch,
-                  std::vector<TokenId>& ids) const;
+  struct Scratch {
+    std::vector<TokenId> symbols;  // of one word
+    WordMerger::Scratch merging;
+  };
+  void EncodeWord(std::string_view word, Scratch& scratch, std::vector<TokenId>& ids) const;
 
   const PieceTable pieces_;
   const WordSplitter splitter_;

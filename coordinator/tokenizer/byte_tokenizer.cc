@@ -4,8 +4,9 @@
 
 namespace krait {
 
-absl::StatusOr<std::vector<TokenId>> ByteTokenizer::Encode(std::string_view text,
-                                                           bool allow_special) const {
+absl::StatusOr<std::vector<TokenId>> ByteTokenizer::EncodePart(std::string_view text,
+                                                               bool allow_special,
+                                                               bool /*at_start*/) const {
   std::vector<TokenId> ids;
   const auto encode = [this](std::string_view ordinary, std::vector<TokenId>& out) {
     for (char byte : ordinary) {

@@ -13,8 +13,8 @@ class ByteTokenizer : public Tokenizer {
  public:
   explicit ByteTokenizer(PieceTable pieces) : pieces_(std::move(pieces)) {}
 
-  absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
-                                              bool allow_special) const override;
+  absl::StatusOr<std::vector<TokenId>> EncodePart(std::string_view text, bool allow_special,
+                                                  bool at_start) const override;
   int vocab_size() const override { return pieces_.size(); }
   std::string_view PieceBytes(TokenId id) const override { return pieces_.Bytes(id); }
   bool IsSpecial(TokenId id) const override { return pieces_.Kind(id) == TokenKind::kControl; }

@@ -12,7 +12,9 @@ IncrementalDetokenizer::IncrementalDetokenizer(const Tokenizer& tokenizer, Optio
       skip_special_(options.skip_special),
       include_stop_(options.include_stop),
       min_tokens_(options.min_tokens),
-      matcher_(std::move(options.stops)) {}
+      at_start_(!options.continues_text),
+      matcher_(std::move(options.stops)),
+      sanitizer_(tokenizer.replaces_every_byte()) {}
 
 absl::StatusOr<IncrementalDetokenizer> IncrementalDetokenizer::Create(const Tokenizer& tokenizer,
                                                                       Options options) {
@@ -43,11 +45,14 @@ absl::StatusOr<std::string> IncrementalDetokenizer::Push(TokenId id) {
   const int64_t index = num_tokens_++;
   std::string text;
   if (stop_ || (skip_special_ && tokenizer_->IsSpecial(id))) return text;
+  const std::string_view bytes =
+      at_start_ ? tokenizer_->PieceBytesAtStart(id) : tokenizer_->PieceBytes(id);
+  at_start_ = false;
   if (index < min_tokens_) {
-    sanitizer_.Push(tokenizer_->PieceBytes(id), text);
+    sanitizer_.Push(bytes, text);
     return text;
   }
-  for (char byte : tokenizer_->PieceBytes(id)) {
+  for (char byte : bytes) {
     held_.push_back(byte);
     const std::optional<StopMatcher::Match> match = matcher_.Push(byte);
     if (!match) continue;

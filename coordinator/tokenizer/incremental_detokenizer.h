@@ -13,7 +13,7 @@
 namespace krait {
 
 // The tokens of one generation, one at a time, to pieces of text that are valid UTF-8 each. The
-// pieces in a row depend on the tokens' bytes alone. Invalid bytes become U+FFFD. Text that may
+// pieces in a row depend on the tokens alone. Invalid bytes become U+FFFD. Text that may
 // still turn out to be the start of a stop string, or of a character, is held back.
 // One owner, not thread-safe.
 class IncrementalDetokenizer {
@@ -24,6 +24,9 @@ class IncrementalDetokenizer {
     bool include_stop = false;  // text ends behind the stop string, not before it
     // Stop strings are looked for in the text after so many tokens.
     int64_t min_tokens = 0;
+    // The text goes on where other text ended: the space that SentencePiece's first piece may begin
+    // with belongs to it. Otherwise the pieces in a row are what Tokenizer::Decode gives.
+    bool continues_text = false;
   };
   // `tokenizer` must outlive the result. INVALID_ARGUMENT names the stop string (stop[2]) that is
   // empty or not UTF-8.
@@ -56,6 +59,7 @@ class IncrementalDetokenizer {
   bool skip_special_;
   bool include_stop_;
   int64_t min_tokens_;
+  bool at_start_;  // no token has been shown
   StopMatcher matcher_;
   Utf8Sanitizer sanitizer_;
   std::string held_;  // bytes that may begin a stop string

@@ -1,9 +1,15 @@
 #include "coordinator/tokenizer/merge_queue.h"
 
 #include <algorithm>
+#include <bit>
 #include <functional>
 
 namespace krait {
+namespace {
+
+int64_t HeapDepth(size_t size) { return static_cast<int64_t>(std::bit_width(size)); }
+
+}  // namespace
 
 void MergeQueue::Bucket::Clear() {
   run.clear();
@@ -11,21 +17,25 @@ void MergeQueue::Bucket::Clear() {
   next = 0;
 }
 
-void MergeQueue::Bucket::Push(int32_t position) {
+int64_t MergeQueue::Bucket::Push(int32_t position) {
   if (run.empty() || position >= run.back()) {
     run.push_back(position);
-    return;
+    return 1;
   }
   strays.push_back(position);
   std::push_heap(strays.begin(), strays.end(), std::greater<>());
+  return 1 + HeapDepth(strays.size());
 }
 
-int32_t MergeQueue::Bucket::Pop() {
-  if (strays.empty() || (next < run.size() && run[next] <= strays.front())) return run[next++];
+std::pair<int32_t, int64_t> MergeQueue::Bucket::Pop() {
+  if (strays.empty() || (next < run.size() && run[next] <= strays.front())) {
+    return {run[next++], 1};
+  }
+  const int64_t num_steps = 1 + HeapDepth(strays.size());
   std::pop_heap(strays.begin(), strays.end(), std::greater<>());
   const int32_t position = strays.back();
   strays.pop_back();
-  return position;
+  return {position, num_steps};
 }
 
 void MergeQueue::Clear() {
@@ -43,23 +53,28 @@ MergeQueue::Bucket& MergeQueue::BucketOf(uint32_t rank) {
   Bucket& bucket = buckets_[it->second];
   if (bucket.empty()) {
     ranks_.emplace_back(rank, it->second);
+    num_steps_ += HeapDepth(ranks_.size());
     std::push_heap(ranks_.begin(), ranks_.end(), std::greater<>());
   }
   return bucket;
 }
 
-void MergeQueue::Push(Candidate candidate) { BucketOf(candidate.rank).Push(candidate.position); }
+void MergeQueue::Push(Candidate candidate) {
+  num_steps_ += BucketOf(candidate.rank).Push(candidate.position);
+}
 
 MergeQueue::Candidate MergeQueue::Pop() {
   const auto [rank, index] = ranks_.front();
   Bucket& bucket = buckets_[index];
-  const Candidate candidate = {rank, bucket.Pop()};
+  const auto [position, num_steps] = bucket.Pop();
+  num_steps_ += num_steps;
   if (bucket.empty()) {
     bucket.Clear();
+    num_steps_ += HeapDepth(ranks_.size());
     std::pop_heap(ranks_.begin(), ranks_.end(), std::greater<>());
     ranks_.pop_back();
   }
-  return candidate;
+  return {rank, position};
 }
 
 }  // namespace krait

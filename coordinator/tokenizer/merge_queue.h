@@ -25,6 +25,10 @@ class MergeQueue {
   bool empty() const { return ranks_.empty(); }
   Candidate Pop();  // not when empty
 
+  // Candidates pushed and popped since the queue was made, each counted with the depth of the heaps
+  // that it went through.
+  int64_t num_steps() const { return num_steps_; }
+
  private:
   struct Bucket {
     std::vector<int32_t> run;  // ascending; those before `next` are out
@@ -33,8 +37,9 @@ class MergeQueue {
 
     bool empty() const { return next == run.size() && strays.empty(); }
     void Clear();
-    void Push(int32_t position);
-    int32_t Pop();
+    // Both return the number of steps as well.
+    int64_t Push(int32_t position);
+    std::pair<int32_t, int64_t> Pop();
   };
 
   Bucket& BucketOf(uint32_t rank);
@@ -42,6 +47,7 @@ class MergeQueue {
   std::vector<Bucket> buckets_;  // the first num_used_ are in use
   size_t num_used_ = 0;
   absl::flat_hash_map<uint32_t, size_t> bucket_of_rank_;
+  int64_t num_steps_ = 0;
   std::vector<std::pair<uint32_t, size_t>> ranks_;  // heap of (rank, bucket) that are not empty
 };
 

@@ -64,6 +64,14 @@ std::optional<size_t> FindInvalidUtf8(std::string_view text) {
   return std::nullopt;
 }
 
+size_t CharacterLength(std::string_view text) {
+  return SequenceLength(static_cast<uint8_t>(text[0]));
+}
+
+void Utf8Sanitizer::Replace(size_t length, std::string& text) const {
+  for (size_t i = 0; i < (every_byte_ ? length : 1); ++i) text += kReplacement;
+}
+
 void Utf8Sanitizer::Push(std::string_view bytes, std::string& text) {
   std::string joined;
   if (!held_.empty()) {
@@ -77,13 +85,17 @@ void Utf8Sanitizer::Push(std::string_view bytes, std::string& text) {
       held_ = bytes.substr(at);
       return;
     }
-    text += scan.state == Scan::kComplete ? bytes.substr(at, scan.length) : kReplacement;
+    if (scan.state == Scan::kComplete) {
+      text += bytes.substr(at, scan.length);
+    } else {
+      Replace(scan.length, text);
+    }
     at += scan.length;
   }
 }
 
 void Utf8Sanitizer::Finish(std::string& text) {
-  if (!held_.empty()) text += kReplacement;
+  if (!held_.empty()) Replace(held_.size(), text);
   held_.clear();
 }
 

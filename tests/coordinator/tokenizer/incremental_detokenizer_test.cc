@@ -14,7 +14,7 @@ namespace {
 class ListTokenizer : public Tokenizer {
  public:
   explicit ListTokenizer(std::vector<std::string> pieces) : pieces_(std::move(pieces)) {}
-  absl::StatusOr<std::vector<TokenId>> Encode(std::string_view, bool) const override {
+  absl::StatusOr<std::vector<TokenId>> EncodePart(std::string_view, bool, bool) const override {
     return absl::UnimplementedError("decodes only");
   }
   int vocab_size() const override { return static_cast<int>(pieces_.size()); }

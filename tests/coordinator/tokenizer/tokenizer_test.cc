@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <string>
 #include <thread>
@@ -75,20 +76,24 @@ std::vector<TokenId> MergeNaively(const Vocabulary& vocabulary, std::vector<std:
 }
 
 // Ranks are shuffled, so later merges may outrank the one that made their parts.
+std::vector<std::string> RandomMerges(std::mt19937& random, int num_tries) {
+  std::vector<std::string> pieces = {"a", "b", "c"}, merges;
+  for (int i = 0; i < num_tries; ++i) {
+    const std::string left = pieces[random() % pieces.size()];
+    const std::string right = pieces[random() % pieces.size()];
+    const std::string made = left + right;
+    if (std::find(pieces.begin(), pieces.end(), made) != pieces.end()) continue;
+    pieces.push_back(made);
+    merges.push_back(left + " " + right);
+  }
+  std::shuffle(merges.begin(), merges.end(), random);
+  return merges;
+}
+
 TEST(TokenizerTest, MergingEqualsTheNaiveDefinitionOnRandomVocabularies) {
   std::mt19937 random(7);
   for (int round = 0; round < 60; ++round) {
-    std::vector<std::string> pieces = {"a", "b", "c"}, merges;
-    for (int i = 0; i < 14; ++i) {
-      const std::string left = pieces[random() % pieces.size()];
-      const std::string right = pieces[random() % pieces.size()];
-      const std::string made = left + right;
-      if (std::find(pieces.begin(), pieces.end(), made) != pieces.end()) continue;
-      pieces.push_back(made);
-      merges.push_back(left + " " + right);
-    }
-    std::shuffle(merges.begin(), merges.end(), random);
-    const Vocabulary vocabulary = testing::SmallVocabulary(merges);
+    const Vocabulary vocabulary = testing::SmallVocabulary(RandomMerges(random, 14));
     const auto tokenizer = Make(vocabulary);
     for (int i = 0; i < 20; ++i) {
       std::string text;
@@ -100,6 +105,36 @@ TEST(TokenizerTest, MergingEqualsTheNaiveDefinitionOnRandomVocabularies) {
       ASSERT_EQ(*tokenizer->Encode(text, false), MergeNaively(vocabulary, word)) << text;
     }
   }
+}
+
+// Small windows of long words, so that borders fall everywhere and some windows never meet.
+TEST(TokenizerTest, MergingByWindowsEqualsMergingWhole) {
+  std::mt19937 random(13);
+  int num_long = 0;
+  for (int round = 0; round < 400; ++round) {
+    const Vocabulary vocabulary = testing::SmallVocabulary(RandomMerges(random, 20));
+    const WordMerger merger(vocabulary, 2 + random() % 40);
+    WordMerger::Scratch scratch;
+    for (int i = 0; i < 10; ++i) {
+      std::vector<TokenId> symbols(random() % 400), windows, whole;
+      const unsigned num_letters = 1 + random() % 3;
+      for (TokenId& symbol : symbols) symbol = static_cast<TokenId>('a' + random() % num_letters);
+      merger.Merge(symbols, scratch, windows);
+      merger.MergeWhole(symbols, scratch, whole);
+      ASSERT_EQ(windows, whole) << "round " << round;
+      num_long += symbols.size() > 40;
+    }
+  }
+  EXPECT_GT(num_long, 1000);
+}
+
+TEST(TokenizerTest, LongRunsAreMergedInWindowsOfBoundedMemory) {
+  const WordMerger merger(testing::SmallVocabulary({"a a", "aa aa"}));
+  WordMerger::Scratch scratch;
+  std::vector<TokenId> ids;
+  merger.Merge(std::vector<TokenId>(1'000'001, 'a'), scratch, ids);
+  EXPECT_EQ(ids.size(), 250'001u);
+  EXPECT_LE(scratch.cells.capacity(), 4 * WordMerger::kDefaultWindow);
 }
 
 TEST(TokenizerTest, ByteTokenizerIsBpeWithoutMerges) {
