@@ -4,9 +4,11 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/vocabulary.h"
+#include "coordinator/tokenizer/known_templates.h"
 #include "coordinator/tokenizer/tokenizer.h"
 
 namespace krait {
@@ -23,8 +25,9 @@ struct PromptSegment {
 };
 
 // Turns messages into a prompt as the model's chat template does. Templates are programs (Jinja);
-// instead of running them, krait knows a few by their whole text and refuses all others. Immutable;
-// any thread.
+// instead of running them, krait knows a few by their whole text (known_templates.h) and refuses
+// all others. A prompt begins with a beginning-of-sequence token exactly if the template writes
+// one. Turns end with a control token, so message text cannot end its turn. Immutable; any thread.
 class ChatTemplate {
  public:
   // INVALID_ARGUMENT if the vocabulary has no template, one that is not known (the message lists
@@ -42,20 +45,17 @@ class ChatTemplate {
                                               absl::Span<const ChatMessage> messages,
                                               bool add_generation_prompt, bool allow_special) const;
 
-  std::string_view name() const { return name_; }
+  std::string_view name() const { return known_->name; }
 
  private:
-  ChatTemplate(std::string_view name, std::string_view default_system, TokenId turn_begin,
-               TokenId turn_end)
-      : name_(name),
-        default_system_(default_system),
-        turn_begin_(turn_begin),
-        turn_end_(turn_end) {}
+  explicit ChatTemplate(const KnownTemplate& known) : known_(&known) {}
 
-  std::string_view name_;            // static
-  std::string_view default_system_;  // static; put first if the first message is no system message
-  TokenId turn_begin_;
-  TokenId turn_end_;
+  // Finds `piece`, which the template writes. INVALID_ARGUMENT if it is no control token.
+  absl::Status AddControl(const Vocabulary& vocabulary, std::string_view piece);
+
+  const KnownTemplate* known_;  // static
+  std::string bos_, eos_;       // their spellings, where the template writes them
+  absl::flat_hash_map<std::string, TokenId> controls_;  // every control token that it writes
 };
 
 }  // namespace krait
