@@ -52,6 +52,12 @@ WorkerMetrics::WorkerMetrics(Metrics* metrics)
           metrics->AddGauge("krait_draft_connected", "1 while proposals can come from the draft.")),
       prompt_tokens_(metrics->AddCounter("krait_prompt_tokens_total", "Prompt tokens prefilled.")),
       generation_tokens_(metrics->AddCounter("krait_generation_tokens_total", "Tokens generated.")),
+      preemptions_(
+          metrics->AddCounter("krait_num_preemptions_total",
+                              "Running sequences that lost their KV pages to older ones.")),
+      recomputed_tokens_(metrics->AddCounter("krait_recomputed_tokens_total",
+                                             "Prompt and generated tokens computed again after "
+                                             "their KV pages had been lost.")),
       steps_(metrics->AddCounter("krait_steps_total", "Engine steps.")),
       time_to_first_token_(metrics->AddHistogram("krait_time_to_first_token_seconds",
                                                  "From submission to the first token.",
@@ -109,9 +115,12 @@ WorkerMetrics::WorkerMetrics(Metrics* metrics)
 void WorkerMetrics::OnStep(const StepStats& stats) {
   steps_.Increment();
   step_.Observe(absl::ToDoubleSeconds(stats.duration));
-  step_tokens_.Observe(stats.prefill_tokens + stats.decode_rows + stats.draft_tokens);
+  step_tokens_.Observe(stats.prefill_tokens + stats.recomputed_tokens + stats.decode_rows +
+                       stats.draft_tokens);
   prompt_tokens_.Increment(stats.prefill_tokens);
   generation_tokens_.Increment(stats.generated_tokens);
+  preemptions_.Increment(stats.preemptions);
+  recomputed_tokens_.Increment(stats.recomputed_tokens);
   drafts_.Increment(stats.speculating_sequences);
   draft_tokens_.Increment(stats.draft_tokens);
   accepted_tokens_.Increment(stats.accepted_tokens);

@@ -42,6 +42,8 @@ class WorkerMetrics final : public EngineObserver {
   prometheus::Gauge& draft_connected_;
   prometheus::Counter& prompt_tokens_;
   prometheus::Counter& generation_tokens_;
+  prometheus::Counter& preemptions_;
+  prometheus::Counter& recomputed_tokens_;
   prometheus::Counter& steps_;
   prometheus::Histogram& time_to_first_token_;
   prometheus::Histogram& inter_token_;

@@ -15,6 +15,8 @@ class CountingObserver final : public EngineObserver {
     draft_tokens += stats.draft_tokens;
     accepted_tokens += stats.accepted_tokens;
     prefill_tokens += stats.prefill_tokens;
+    preemptions += stats.preemptions;
+    recomputed_tokens += stats.recomputed_tokens;
     malformed += stats.proposals.malformed;
     mixed_steps +=
         stats.prefill_sequences > 0 && stats.speculating_sequences > 0 && stats.plain_sequences > 0;
@@ -32,6 +34,7 @@ class CountingObserver final : public EngineObserver {
 
   std::function<void(const StepStats&)> on_step;
   int64_t steps = 0, draft_tokens = 0, accepted_tokens = 0, prefill_tokens = 0, malformed = 0;
+  int64_t preemptions = 0, recomputed_tokens = 0;
   int64_t mixed_steps = 0;  // prefill, speculating and plain sequences shared them
   int64_t first_tokens = 0, non_finite = 0;
   std::map<int, std::map<int, int64_t>> accepted_of;  // drafts -> accepted -> steps

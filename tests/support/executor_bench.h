@@ -77,10 +77,13 @@ inline Generation Generate(ExecutorBench& bench, SequenceStart start, std::vecto
   StepPlan plan;
   plan.starts.push_back(std::move(start));
   while (static_cast<int>(generation.tokens.size()) < num_tokens) {
-    SequenceWork work{.id = id, .new_pages = std::exchange(pages, {})};
+    const bool prefill = generation.tokens.empty();
+    SequenceWork work{.id = id,
+                      .path = prefill ? ComputePath::kPrefill : ComputePath::kDecode,
+                      .new_pages = std::exchange(pages, {})};
     work.num_tokens = std::min(left, chunk);
     left -= work.num_tokens;
-    if (left == 0 && drafter) work.draft_token_ids = drafter(known);
+    if (!prefill && drafter) work.draft_token_ids = drafter(known);
     const bool drafted = !work.draft_token_ids.empty();
     plan.work.push_back(std::move(work));
     const StepResult result = bench.Step(std::exchange(plan, {}));

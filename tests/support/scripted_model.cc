@@ -22,6 +22,12 @@ SequenceResult ScriptedModel::Run(const SequenceWork& work) {
   known.pages.insert(known.pages.end(), work.new_pages.begin(), work.new_pages.end());
   const int left = static_cast<int>(known.tokens.size()) - known.num_computed;
   CHECK(work.num_tokens >= 1 && work.num_tokens <= left);
+  if (work.path == ComputePath::kPrefill) {
+    CHECK_LE(known.num_computed + work.num_tokens, known.prompt_tokens);
+    CHECK(work.draft_token_ids.empty());
+  } else {
+    CHECK_GE(known.num_computed, known.prompt_tokens);
+  }
   const size_t length = known.num_computed + work.num_tokens + work.draft_token_ids.size();
   CHECK_LE(length, known.pages.size() * options_.page_size) << "tokens beyond the pages";
   CHECK_LE(static_cast<int>(length), options_.max_context_tokens);
@@ -54,9 +60,18 @@ absl::StatusOr<StepResult> ScriptedModel::Execute(std::shared_ptr<const StepPlan
   if (before_step) RETURN_IF_ERROR(before_step(*plan));
   CHECK_EQ(plan->step_id, last_step_ + 1);
   last_step_ = plan->step_id;
+  for (SequenceId id : plan->preempts) {
+    CHECK(sequences_.contains(id)) << "unknown sequence " << id;
+    sequences_[id].num_computed = 0;
+    sequences_[id].pages.clear();
+  }
   for (SequenceId id : plan->ends) CHECK_EQ(sequences_.erase(id), 1u);
   for (const SequenceStart& start : plan->starts) {
-    CHECK(sequences_.try_emplace(start.id, Known{start.prompt, start.sampling, 0, {}}).second);
+    CHECK(sequences_
+              .try_emplace(start.id, Known{.tokens = start.prompt,
+                                           .prompt_tokens = static_cast<int>(start.prompt.size()),
+                                           .sampling = start.sampling})
+              .second);
   }
   StepResult result{.step_id = plan->step_id};
   for (const SequenceWork& work : plan->work) result.results.push_back(Run(work));

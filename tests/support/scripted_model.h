@@ -41,6 +41,7 @@ class ScriptedModel final : public StepExecutor {
  private:
   struct Known {
     std::vector<TokenId> tokens;
+    int prompt_tokens = 0;
     SamplingParams sampling;
     int num_computed = 0;
     std::vector<PageId> pages;

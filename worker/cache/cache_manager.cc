@@ -33,11 +33,9 @@ CacheManager::CacheManager(const CacheConfig& config) : state_(std::make_unique<
 CacheManager::~CacheManager() = default;
 
 absl::Status CacheManager::Admit(CacheCursor& cursor, int num_tokens) {
-  CHECK_EQ(cursor.num_pages_set_aside, 0);
-  const int needed =
-      std::max<int>(0, PagesFor(num_tokens) - static_cast<int>(cursor.page_table.size()));
+  const int needed = std::max(0, PagesFor(num_tokens) - cursor.num_pages());
   if (needed > num_free_pages()) return TooFew(needed, num_free_pages());
-  cursor.num_pages_set_aside = needed;
+  cursor.num_pages_set_aside += needed;
   state_->num_set_aside += needed;
   return absl::OkStatus();
 }
@@ -80,6 +78,11 @@ int CacheManager::num_free_pages() const {
 
 int CacheManager::PagesFor(int num_tokens) const {
   return (num_tokens + state_->config.page_size - 1) / state_->config.page_size;
+}
+
+int64_t CacheManager::RoomFor(const CacheCursor& cursor) const {
+  const int64_t pages = int64_t{cursor.num_pages()} + num_free_pages();
+  return pages * state_->config.page_size - cursor.num_computed_tokens;
 }
 
 void CacheManager::CheckIntegrity() const {

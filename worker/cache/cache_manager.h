@@ -15,6 +15,8 @@ struct CacheCursor {
   std::vector<PageId> page_table;  // pages covering [0, num_computed_tokens + reserved)
   StateSlotId state_slot = kNullSlot;
   int num_pages_set_aside = 0;  // admitted, not yet in page_table; CacheManager's
+
+  int num_pages() const { return static_cast<int>(page_table.size()) + num_pages_set_aside; }
 };
 
 struct CacheConfig {
@@ -29,8 +31,9 @@ class CacheManager {
   explicit CacheManager(const CacheConfig& config);
   ~CacheManager();
 
-  // Sets pages aside for a sequence that will grow to `num_tokens`, so that every later Reserve
-  // within that length succeeds. All or nothing: RESOURCE_EXHAUSTED if they are not free.
+  // Sets aside what a sequence of `num_tokens` needs beyond what the cursor has, so that every
+  // later Reserve within that length succeeds. All or nothing: RESOURCE_EXHAUSTED if it is not
+  // free.
   absl::Status Admit(CacheCursor& cursor, int num_tokens);
   // Gives `cursor` the pages for `num_tokens` more than num_computed_tokens; appends them to
   // page_table. RESOURCE_EXHAUSTED if neither its own admission nor free pages cover it; then
@@ -46,6 +49,8 @@ class CacheManager {
   int num_pages() const;
   int num_free_pages() const;  // neither held nor set aside
   int PagesFor(int num_tokens) const;
+  // How many tokens Reserve could give the cursor now.
+  int64_t RoomFor(const CacheCursor& cursor) const;
   // CHECK-fails unless held, set aside and free pages add up and no page is held twice.
   void CheckIntegrity() const;
 

@@ -79,6 +79,10 @@ absl::Status CheckConfig(const EngineConfig& config) {
                       absl::StrCat("must be at least max_running = ", config.max_running, ", got ",
                                    config.max_num_batched_tokens));
   }
+  if (config.reserved_output_tokens < 1) {
+    return FieldError("reserved_output_tokens",
+                      absl::StrCat("must be at least 1, got ", config.reserved_output_tokens));
+  }
   if (config.max_draft_tokens < 0) {
     return FieldError("max_draft_tokens",
                       absl::StrCat("must be at least 0, got ", config.max_draft_tokens));

@@ -22,6 +22,9 @@ struct EngineConfig {
   int max_running = 64;
   int max_waiting = 256;             // beyond those that run
   int max_num_batched_tokens = 256;  // of one step; at least max_running
+  // Output tokens whose pages are set aside when a sequence is admitted; beyond them it grows page
+  // by page and may be preempted.
+  int reserved_output_tokens = 1024;
   int max_draft_tokens = 4;
   bool fixed_draft_tokens = false;                          // do not adapt K
   absl::Duration proposal_deadline = absl::ZeroDuration();  // zero: max(5 ms, half a median step)

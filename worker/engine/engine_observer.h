@@ -13,12 +13,14 @@ namespace krait {
 struct StepStats {
   absl::Duration duration;    // of the whole step
   absl::Duration draft_wait;  // waiting for proposals
-  int prefill_tokens = 0;
-  int decode_rows = 0;  // sequences that drew
+  int prefill_tokens = 0;     // prompt tokens computed for the first time
+  int recomputed_tokens = 0;  // prompt and generated tokens computed again after a preemption
+  int decode_rows = 0;        // sequences that drew
   int generated_tokens = 0;
   int prefill_sequences = 0;      // sequences with prompt tokens in this step
   int speculating_sequences = 0;  // of decode_rows, with K > 0
   int plain_sequences = 0;        // of decode_rows, with K = 0
+  int preemptions = 0;            // before this step
   int draft_tokens = 0;
   int accepted_tokens = 0;
   ProposalOutcome proposals;

@@ -13,9 +13,10 @@ namespace {
 constexpr SequenceId kWarmUpSequence = 0;
 
 SchedulerConfig SchedulerConfigOf(const EngineConfig& config) {
-  return {.cache = {.num_pages = config.group.runner.num_pages,
-                    .page_size = config.group.runner.page_size},
-          .max_running = config.max_running,
+  return {.pool = {.cache = {.num_pages = config.group.runner.num_pages,
+                             .page_size = config.group.runner.page_size},
+                   .max_running = config.max_running,
+                   .reserved_output_tokens = config.reserved_output_tokens},
           .max_num_batched_tokens = config.max_num_batched_tokens};
 }
 
@@ -100,7 +101,7 @@ void EngineThread::EndExpired() {
 }
 
 absl::StatusOr<DecodedStep> EngineThread::Decode(ScheduledStep& step) {
-  for (SequenceId id : step.admitted) {
+  for (SequenceId id : step.changes.admitted) {
     const Sequence* sequence = scheduler_.Find(id);
     if (sequence->max_draft_tokens > 0) decoder_.Begin(id, sequence->tokens, sequence->sampling);
   }
@@ -121,7 +122,9 @@ absl::Status EngineThread::RunStep() {
   ASSIGN_OR_RETURN(const DecodedStep decoded, Decode(*step));
   StepStats stats{.draft_wait = decoded.draft_wait,
                   .prefill_tokens = step->prefill_tokens,
+                  .recomputed_tokens = step->recomputed_tokens,
                   .prefill_sequences = step->prefill_sequences,
+                  .preemptions = static_cast<int>(step->changes.preempted.size()),
                   .proposals = decoded.proposals,
                   .speculation_disabled_reason = decoder_.disabled_reason()};
   Deliver(scheduler_.Apply(*decoded.plan, decoded.result), stats);

@@ -1,24 +1,23 @@
 #pragma once
 
-#include <deque>
 #include <memory>
 #include <optional>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
-#include "absl/status/status.h"
 #include "absl/types/span.h"
-#include "worker/engine/sequence.h"
+#include "worker/engine/sequence_pool.h"
 #include "worker/runner/step_plan.h"
 #include "worker/speculative/lookahead_policy.h"
 
 namespace krait {
 
 struct SchedulerConfig {
-  CacheConfig cache;
-  int max_running = 64;
+  SequencePoolConfig pool;
   int max_num_batched_tokens = 256;  // of one step; at least max_running
+  // Generated tokens that one sequence computes again in one step: the decode path is made for few
+  // rows a sequence.
+  int max_known_drafts = 64;
 };
 
 // How many drafts each wants, at most its limit. Asked before prompts get what is left of the step.
@@ -27,8 +26,9 @@ using DraftChooser = absl::FunctionRef<std::vector<int>(absl::Span<const DraftLi
 struct ScheduledStep {
   StepPlan plan;                      // without drafts as yet
   std::vector<int> num_draft_tokens;  // of each work: what its pages and the budget allow
-  std::vector<SequenceId> admitted;   // sequences that now run
-  int prefill_tokens = 0;
+  PoolChanges changes;
+  int prefill_tokens = 0;     // of prompts, for the first time
+  int recomputed_tokens = 0;  // of prompts and outputs, lost to preemptions
   int prefill_sequences = 0;
   int decode_rows = 0;
 };
@@ -45,24 +45,21 @@ struct Progress {
   bool finite = true;
 };
 
-// INVALID_ARGUMENT naming max_tokens if a sequence of so many tokens could never run. Thread-safe.
-absl::Status CheckFitsCache(const CacheConfig& cache, int prompt_tokens, int max_tokens);
-
-// Continuous batching: who runs in the next step, with how many tokens. First the decoding
-// sequences, one token and their drafts each; prompts, oldest first, in chunks that fill the rest
-// of max_num_batched_tokens. First come, first admitted, and only once the pages of the longest
-// possible output are set aside: so nothing that runs is ever put back. A state machine without
-// clock, threads or tensors. Engine thread only.
+// Continuous batching: what the running sequences do in the next step. First the decoding ones, one
+// token and their drafts each; then, oldest first, those whose known tokens are not yet computed,
+// in chunks that fill the rest of max_num_batched_tokens: prompts, and after a preemption the
+// generated tokens. A chunk never crosses the end of the prompt (ComputePath). Who runs is the
+// SequencePool's. A state machine without clock, threads or tensors. Engine thread only.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerConfig& config);
 
-  // Takes a new sequence, whose id has never been used and which CheckFitsCache.
-  void Add(std::unique_ptr<Sequence> sequence);
-  // Ends a sequence in whatever state it is; its pages are free at once. False if it is unknown.
-  bool End(SequenceId id);
-  // Waiting or running sequences whose deadline is not after `now`, by id.
-  std::vector<SequenceId> Expired(absl::Duration now) const;
+  // As SequencePool has them.
+  void Add(std::unique_ptr<Sequence> sequence) { pool_.Add(std::move(sequence)); }
+  bool End(SequenceId id) { return pool_.End(id); }
+  void Pause(SequenceId id) { pool_.Pause(id); }
+  void Resume(SequenceId id) { pool_.Resume(id); }
+  std::vector<SequenceId> Expired(absl::Duration now) const { return pool_.Expired(now); }
 
   // The next step; nothing if there is no work. Follow with Apply before the next Schedule.
   std::optional<ScheduledStep> Schedule(DraftChooser choose_drafts);
@@ -70,27 +67,24 @@ class Scheduler {
   // stopped, or were not finite, have then ended.
   std::vector<Progress> Apply(const StepPlan& plan, const StepResult& result);
 
-  const Sequence* Find(SequenceId id) const;  // valid until it ends
-  int num_running() const { return static_cast<int>(running_.size()); }
-  int num_waiting() const { return static_cast<int>(waiting_.size()); }
-  int64_t num_queued_tokens() const;  // prompt tokens not yet computed
-  const CacheManager& cache() const { return cache_; }
+  const Sequence* Find(SequenceId id) const { return pool_.Find(id); }  // valid until it ends
+  int num_running() const { return static_cast<int>(pool_.running().size()); }
+  int num_waiting() const { return pool_.num_waiting(); }
+  int num_paused() const { return pool_.num_paused(); }
+  int64_t num_queued_tokens() const { return pool_.num_queued_tokens(); }  // known, not computed
+  const CacheManager& cache() const { return pool_.cache(); }
 
  private:
-  void Admit(ScheduledStep& step);
   std::vector<int> ChooseDrafts(DraftChooser choose_drafts) const;
   void ScheduleDecodes(DraftChooser choose_drafts, ScheduledStep& step);
-  void SchedulePrefills(ScheduledStep& step);
+  void ScheduleKnownTokens(ScheduledStep& step);
+  void AddChunk(Sequence& sequence, int num_tokens, ScheduledStep& step);
   void AddWork(Sequence& sequence, int num_tokens, int num_drafts, ScheduledStep& step);
-  bool PromptsWait() const;
+  bool KnownTokensWait() const;
   Progress Commit(const SequenceWork& work, const SequenceResult& result);
 
   const SchedulerConfig config_;
-  CacheManager cache_;
-  absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
-  std::deque<Sequence*> waiting_;   // oldest first
-  std::vector<Sequence*> running_;  // in the order of admission
-  std::vector<SequenceId> ends_;    // the ranks do not know yet
+  SequencePool pool_;
   int64_t next_step_id_ = 1;
 };
 

@@ -11,6 +11,12 @@
 
 namespace krait {
 
+enum class SequenceState {
+  kWaiting,  // to be admitted, for the first time or again
+  kRunning,  // has work in the next steps
+  kPaused,   // until its client reads
+};
+
 // One generation as the scheduler sees it. Drafts never enter `tokens`: a round that fails leaves
 // no trace. Engine thread only.
 struct Sequence {
@@ -35,6 +41,10 @@ struct Sequence {
   uint64_t hash;         // PrefixHash(tokens)
   CacheCursor cursor;    // in the target's cache
   bool started = false;  // the ranks know it
+  SequenceState state = SequenceState::kWaiting;
+  int64_t arrival = 0;  // rises; the younger of two has the larger
+  int num_preemptions = 0;
+  int num_once_computed = 0;  // below this, tokens are computed again
 
   void Append(TokenId id) {
     tokens.push_back(id);
@@ -44,7 +54,10 @@ struct Sequence {
   int num_uncomputed() const {
     return static_cast<int>(tokens.size()) - cursor.num_computed_tokens;
   }
-  bool decoding() const { return num_generated() > 0; }
+  // The next position is of the prompt: it goes through the prefill path.
+  bool prefilling() const { return cursor.num_computed_tokens < prompt_tokens; }
+  // Nothing but the last drawn token is known and not computed.
+  bool decoding() const { return !prefilling() && num_uncomputed() == 1; }
 };
 
 }  // namespace krait

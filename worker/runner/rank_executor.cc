@@ -99,6 +99,10 @@ absl::Status RankExecutor::State::CheckPlan(const StepPlan& plan) {
 }
 
 absl::Status RankExecutor::State::ApplyEndsAndStarts(const StepPlan& plan) {
+  for (const SequenceId id : plan.preempts) {
+    ASSIGN_OR_RETURN(const std::vector<PageId> pages, table.Preempt(id));
+    if (kInvariantsEnabled) runner->PoisonPages(pages);
+  }
   for (const SequenceId id : plan.ends) {
     ASSIGN_OR_RETURN(const std::vector<PageId> pages, table.End(id));
     if (kInvariantsEnabled) runner->PoisonPages(pages);

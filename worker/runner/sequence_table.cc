@@ -37,6 +37,13 @@ absl::Status SequenceTable::Start(const SequenceStart& start) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::vector<PageId>> SequenceTable::Preempt(SequenceId id) {
+  const auto it = sequences_.find(id);
+  if (it == sequences_.end()) return Contradiction(id, "is preempted but is unknown");
+  it->second->num_computed = 0;
+  return std::exchange(it->second->page_table, {});
+}
+
 absl::StatusOr<std::vector<PageId>> SequenceTable::End(SequenceId id) {
   const auto it = sequences_.find(id);
   if (it == sequences_.end()) return Contradiction(id, "ends but is unknown");
@@ -69,6 +76,26 @@ absl::Status SequenceTable::CheckWork(const RankSequence& sequence, const Sequen
                          " known tokens");
   }
   RETURN_IF_ERROR(CheckTokens(work.id, work.draft_token_ids));
+  RETURN_IF_ERROR(CheckPath(sequence, work));
+  return CheckPages(sequence, work);
+}
+
+absl::Status SequenceTable::CheckPath(const RankSequence& sequence,
+                                      const SequenceWork& work) const {
+  const int first = sequence.num_computed;
+  if (work.path == ComputePath::kDecode) {
+    if (first >= sequence.prompt_tokens) return absl::OkStatus();
+    return Contradiction(work.id, "decodes position ", first, " of a prompt of ",
+                         sequence.prompt_tokens);
+  }
+  const int end = first + work.num_tokens;
+  if (end <= sequence.prompt_tokens && work.draft_token_ids.empty()) return absl::OkStatus();
+  return Contradiction(work.id, "prefills to position ", end, " and ", work.draft_token_ids.size(),
+                       " drafts after a prompt of ", sequence.prompt_tokens);
+}
+
+absl::Status SequenceTable::CheckPages(const RankSequence& sequence,
+                                       const SequenceWork& work) const {
   for (const PageId page : work.new_pages) {
     if (page < 0 || page >= limits_.num_pages) {
       return Contradiction(work.id, "gets page ", page, " of ", limits_.num_pages);

@@ -41,6 +41,8 @@ class SequenceTable {
   explicit SequenceTable(const SequenceLimits& limits) : limits_(limits) {}
 
   absl::Status Start(const SequenceStart& start);
+  // The pages it held; its tokens stay, none of them computed.
+  absl::StatusOr<std::vector<PageId>> Preempt(SequenceId id);
   // The pages it held.
   absl::StatusOr<std::vector<PageId>> End(SequenceId id);
   // Appends the new pages and returns the sequence, if `work` fits it and it has no other work in
@@ -53,6 +55,8 @@ class SequenceTable {
   absl::Status CheckTokens(SequenceId id, const std::vector<TokenId>& tokens) const;
   absl::Status CheckWork(const RankSequence& sequence, const SequenceWork& work,
                          int64_t step_id) const;
+  absl::Status CheckPath(const RankSequence& sequence, const SequenceWork& work) const;
+  absl::Status CheckPages(const RankSequence& sequence, const SequenceWork& work) const;
 
   const SequenceLimits limits_;
   absl::flat_hash_map<SequenceId, std::unique_ptr<RankSequence>> sequences_;

@@ -40,10 +40,11 @@ uint64_t StepPlan::Hash() const {
   }
   hasher.Add(static_cast<int64_t>(work.size()));
   for (const SequenceWork& item : work) {
-    hasher.Add(item.id).AddList(item.new_pages).Add(int64_t{item.num_tokens});
+    hasher.Add(item.id).Add(static_cast<int64_t>(item.path)).AddList(item.new_pages);
+    hasher.Add(int64_t{item.num_tokens});
     hasher.AddList(item.draft_token_ids);
   }
-  return hasher.AddList(ends).hash();
+  return hasher.AddList(preempts).AddList(ends).hash();
 }
 
 }  // namespace krait

@@ -16,15 +16,24 @@ struct SequenceStart {
   SamplingParams sampling;
 };
 
+// Which arithmetic computes a position is decided by the position alone: prompt tokens go through
+// the prefill path, generated ones through the decode path, also when they are computed again after
+// a preemption. Then a recomputed sequence has the bits of one that was never preempted, whether or
+// not the two paths of a backend agree.
+enum class ComputePath { kPrefill, kDecode };
+
 // One sequence's part of a step. Ranks know every sequence's committed tokens (they drew them
 // themselves), so a plan never names a token that was just sampled: only counts, pages and drafts.
 struct SequenceWork {
   SequenceId id = 0;
-  std::vector<PageId> new_pages;  // appended to its page table before the pass
-  // Known tokens to run, from the first one that is not yet computed: a chunk of the prompt, or 1
-  // for the last drawn token. Logits and a draw follow only if this reaches the last known token.
+  ComputePath path = ComputePath::kDecode;  // of all its tokens
+  std::vector<PageId> new_pages;            // appended to its page table before the pass
+  // Known tokens to run, from the first one that is not yet computed. kPrefill: a chunk of the
+  // prompt. kDecode: 1 for the last drawn token; more are generated tokens computed again, known
+  // drafts. Logits and a draw follow only if this reaches the last known token.
   int num_tokens = 1;
-  // Then these, each verified. Only when num_tokens reaches the last known token.
+  // Then these, each verified. Only on the decode path, when num_tokens reaches the last known
+  // token.
   std::vector<TokenId> draft_token_ids;
 };
 
@@ -33,7 +42,11 @@ struct StepPlan {
   int64_t step_id = 0;  // rises by one
   std::vector<SequenceStart> starts;
   std::vector<SequenceWork> work;
-  std::vector<SequenceId> ends;  // forgotten before the pass, and their pages may be reused by it
+  // Lose their pages before the pass, which may reuse them, and keep their tokens: work for them
+  // begins again at position 0.
+  std::vector<SequenceId> preempts;
+  // Forgotten before the pass, after the preempted; their pages may be reused by it too.
+  std::vector<SequenceId> ends;
 
   int num_tokens() const;  // of the pass
   // Over every field; ranks compare it before they run.

@@ -441,6 +441,42 @@ TEST_P(ModelEqualityTest, AloneEqualsAmongOthers) {
   for (const auto& sink : leavers) EXPECT_TRUE(sink->ended.HasBeenNotified());
 }
 
+// Pages for two or three of the longest: generations are preempted while others grow, during their
+// prefill, with drafts under way, or being computed again.
+TEST_F(EqualityTest, PreemptedEqualsUndisturbed) {
+  const std::vector<Output>& reference = Reference();
+  const std::vector<Generation> generations = Generations();
+  for (int ranks : {1, 2, 3}) {
+    for (const char* draft : {"none", "noisy", "cut"}) {
+      if (ranks > 1 && absl::string_view(draft) == "cut") continue;
+      EngineConfig config = Config();
+      config.group.tensor_parallel_size = ranks;
+      config.group.num_threads = ranks;
+      config.group.runner.num_pages = 19;  // of 16 tokens
+      config.reserved_output_tokens = 2;
+      config.max_num_batched_tokens = 40;
+      config.fixed_draft_tokens = true;
+      config.max_draft_tokens = 3;
+      auto engine = Make(config, Draft(draft, &clock_));
+      std::vector<std::shared_ptr<SinkLog>> sinks;
+      for (size_t i = 0; i < generations.size(); ++i) {
+        sinks.push_back(Submit(*engine, absl::StrCat(i), generations[i], i % 4));
+      }
+      for (size_t i = 0; i < generations.size(); ++i) {
+        ExpectSame(Await(*sinks[i]), reference[i],
+                   absl::StrCat("ranks=", ranks, " draft=", draft, " generation ", i));
+      }
+      EXPECT_TRUE(engine->WaitIdle(absl::InfiniteDuration()));
+      EXPECT_EQ(engine->Load().pages_used, 0);
+      EXPECT_GT(observer_.preemptions, 10);
+      EXPECT_GT(observer_.recomputed_tokens, 100);
+      std::printf("ranks=%d draft=%s: %ld preemptions, %ld tokens computed again\n", ranks, draft,
+                  static_cast<long>(observer_.preemptions),
+                  static_cast<long>(observer_.recomputed_tokens));
+    }
+  }
+}
+
 // A draft that dies, comes back, and now and then lies.
 class FlakyProposer final : public Proposer {
  public:

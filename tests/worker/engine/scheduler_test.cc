@@ -23,6 +23,8 @@ class SchedulerScript {
     if (command.name == "add") return Add(command);
     if (command.name == "step") return Step(command);
     if (command.name == "end") return scheduler_->End(Id(command)) ? "ended" : "unknown";
+    if (command.name == "pause") return Pause(command);
+    if (command.name == "resume") return Resume(command);
     if (command.name == "expired") return Expired(command);
     if (command.name == "state") return State();
     return "unknown command";
@@ -33,10 +35,14 @@ class SchedulerScript {
   static std::string Name(SequenceId id) { return std::string(1, static_cast<char>('a' + id - 1)); }
 
   std::string New(const DataCommand& command) {
-    scheduler_ = std::make_unique<Scheduler>(SchedulerConfig{
-        .cache = {.num_pages = command.Int("pages", 100), .page_size = command.Int("page", 16)},
-        .max_running = command.Int("running", 4),
-        .max_num_batched_tokens = command.Int("budget", 32)});
+    scheduler_ = std::make_unique<Scheduler>(
+        SchedulerConfig{.pool = {.cache = {.num_pages = command.Int("pages", 100),
+                                           .page_size = command.Int("page", 16)},
+                                 .max_running = command.Int("running", 4),
+                                 .reserved_output_tokens = command.Int("reserve", 1024),
+                                 .max_paused_pages = command.Int("paused", 0)},
+                        .max_num_batched_tokens = command.Int("budget", 32),
+                        .max_known_drafts = command.Int("known", 64)});
     return "";
   }
 
@@ -61,13 +67,17 @@ class SchedulerScript {
     });
     if (!step.has_value()) return "idle";
     std::string text = absl::StrCat("step ", step->plan.step_id, "\n");
-    for (SequenceId id : step->plan.ends) absl::StrAppend(&text, "forget ", Name(id), "\n");
-    for (SequenceId id : step->admitted) absl::StrAppend(&text, "admit ", Name(id), "\n");
+    AppendNames("drop ", step->plan.preempts, text);
+    AppendNames("forget ", step->plan.ends, text);
+    AppendNames("preempt ", step->changes.preempted, text);
+    AppendNames("admit ", step->changes.admitted, text);
+    AppendNames("readmit ", step->changes.readmitted, text);
     StepResult result{.step_id = step->plan.step_id};
     for (size_t i = 0; i < step->plan.work.size(); ++i) {
       SequenceWork& work = step->plan.work[i];
       work.draft_token_ids.assign(step->num_draft_tokens[i], 5);
-      absl::StrAppend(&text, Name(work.id), " tokens=", work.num_tokens,
+      const bool again = work.path == ComputePath::kDecode && work.num_tokens > 1;
+      absl::StrAppend(&text, Name(work.id), again ? " known" : "", " tokens=", work.num_tokens,
                       " drafts=", step->num_draft_tokens[i],
                       " pages=", absl::StrJoin(work.new_pages, ","), "\n");
       result.results.push_back(Draw(command, work));
@@ -82,6 +92,19 @@ class SchedulerScript {
                       "\n");
     }
     return text;
+  }
+
+  static void AppendNames(const char* verb, const std::vector<SequenceId>& ids, std::string& text) {
+    for (SequenceId id : ids) absl::StrAppend(&text, verb, Name(id), "\n");
+  }
+
+  std::string Pause(const DataCommand& command) {
+    scheduler_->Pause(Id(command));
+    return State();
+  }
+  std::string Resume(const DataCommand& command) {
+    scheduler_->Resume(Id(command));
+    return State();
   }
 
   SequenceResult Draw(const DataCommand& command, const SequenceWork& work) {
@@ -109,10 +132,11 @@ class SchedulerScript {
   }
 
   std::string State() {
-    return absl::StrCat("running=", scheduler_->num_running(),
-                        " waiting=", scheduler_->num_waiting(),
-                        " free_pages=", scheduler_->cache().num_free_pages(),
-                        " queued_tokens=", scheduler_->num_queued_tokens());
+    return absl::StrCat(
+        "running=", scheduler_->num_running(), " waiting=", scheduler_->num_waiting(),
+        scheduler_->num_paused() == 0 ? "" : absl::StrCat(" paused=", scheduler_->num_paused()),
+        " free_pages=", scheduler_->cache().num_free_pages(),
+        " queued_tokens=", scheduler_->num_queued_tokens());
   }
 
   std::unique_ptr<Scheduler> scheduler_;
@@ -127,74 +151,176 @@ TEST_P(SchedulerGoldenTest, DecidesAsWritten) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, SchedulerGoldenTest,
-                         ::testing::Values("admission", "batching", "speculation", "ending"),
+                         ::testing::Values("admission", "batching", "speculation", "ending",
+                                           "preemption", "aging", "pausing"),
                          [](const auto& info) { return std::string(info.param); });
 
-// Random arrivals, cancels, acceptances and drafts, executed by a model that checks every plan.
-TEST(SchedulerPropertyTest, BudgetHoldsNobodyStarvesPagesAreConserved) {
-  for (uint32_t seed = 0; seed < 60; ++seed) {
-    std::mt19937 random(seed);
-    const int budget = 8 + random() % 60;
-    const SchedulerConfig config = {.cache = {.num_pages = 40, .page_size = 4},
-                                    .max_running = 1 + static_cast<int>(random() % 8),
-                                    .max_num_batched_tokens = budget};
-    Scheduler scheduler(config);
-    ScriptedModel model({.page_size = 4});
-    std::map<SequenceId, int> waited;  // steps since it last got work
-    SequenceId next_id = 1;
-    for (int step_number = 0; step_number < 400 || !waited.empty(); ++step_number) {
-      ASSERT_LT(step_number, 5000) << "it never drains, seed=" << seed;
-      if (step_number < 400 && random() % 3 == 0) {
-        auto sequence = std::make_unique<Sequence>(
-            next_id, std::vector<TokenId>(1 + random() % 90, static_cast<TokenId>(random() % 100)),
-            SamplingParams{.seed = random()}, StopParams{.max_tokens = 1 + int(random() % 40)});
-        sequence->max_draft_tokens = random() % 9;
-        waited[next_id++] = 0;
-        scheduler.Add(std::move(sequence));
+// One random life of a scheduler: arrivals, cancels, pauses, acceptances and drafts, executed by a
+// model that checks every plan.
+class RandomTrace {
+ public:
+  explicit RandomTrace(uint32_t seed)
+      : random_(seed),
+        config_(Config(random_)),
+        scheduler_(config_),
+        model_({.page_size = config_.pool.cache.page_size}) {}
+
+  void Run() {
+    const int arrivals_end = 40 + static_cast<int>(random_() % 60);
+    for (int number = 0; number < arrivals_end || !live_.empty(); ++number) {
+      ASSERT_LT(number, 6000) << "it never drains";
+      const bool arriving = number < arrivals_end;
+      if (arriving && random_() % 3 == 0) Add();
+      if (!live_.empty() && random_() % 40 == 0) Cancel();
+      if (!live_.empty() && random_() % 12 == 0) scheduler_.Pause(Any());
+      // In the end everybody reads.
+      for (auto& [id, life] : live_) {
+        if (!arriving || random_() % 8 == 0) scheduler_.Resume(id);
       }
-      if (!waited.empty() && random() % 20 == 0) {
-        auto victim = waited.begin();
-        std::advance(victim, random() % waited.size());
-        EXPECT_TRUE(scheduler.End(victim->first));
-        waited.erase(victim);
-      }
-      auto step = scheduler.Schedule([&](absl::Span<const DraftLimit> limits) {
-        std::vector<int> chosen;
-        for (const DraftLimit& limit : limits)
-          chosen.push_back(random() % (limit.max_draft_tokens + 1));
-        return chosen;
-      });
-      ASSERT_EQ(step.has_value(), !waited.empty()) << "seed=" << seed;
-      if (!step.has_value()) continue;
-      for (auto& [id, steps] : waited) ++steps;
-      for (size_t i = 0; i < step->plan.work.size(); ++i) {
-        SequenceWork& work = step->plan.work[i];
-        const Sequence* sequence = scheduler.Find(work.id);
-        if (sequence->decoding()) {
-          EXPECT_LE(waited[work.id], 1) << "a decoding sequence runs in every step";
-        }
-        waited[work.id] = 0;
-        // Right drafts, then wrong ones.
-        std::vector<TokenId> path = sequence->tokens;
-        const int right = random() % (step->num_draft_tokens[i] + 1);
-        for (int j = 0; j < step->num_draft_tokens[i]; ++j) {
-          const TokenId next = testing::ScriptedNext(sequence->sampling, path, 100);
-          work.draft_token_ids.push_back(j < right ? next : (next + 1) % 100);
-          path.push_back(work.draft_token_ids.back());
-        }
-      }
-      ASSERT_LE(step->plan.num_tokens(), budget) << "seed=" << seed;
-      const auto result =
-          model.Execute(std::make_shared<const StepPlan>(step->plan), absl::Seconds(1));
-      ASSERT_TRUE(result.ok());
-      for (const Progress& progress : scheduler.Apply(step->plan, *result)) {
-        if (progress.stop != StopCause::kNone) waited.erase(progress.id);
-      }
-      scheduler.cache().CheckIntegrity();
+      Step();
+      if (::testing::Test::HasFatalFailure()) return;
     }
-    EXPECT_EQ(scheduler.cache().num_free_pages(), 40);
-    EXPECT_EQ(scheduler.num_running() + scheduler.num_waiting(), 0);
+    EXPECT_EQ(scheduler_.cache().num_free_pages(), config_.pool.cache.num_pages);
+    EXPECT_EQ(scheduler_.num_running() + scheduler_.num_waiting() + scheduler_.num_paused(), 0);
+    EXPECT_EQ(scheduler_.num_queued_tokens(), 0);
   }
+
+  int preemptions = 0, recomputed_tokens = 0, most_preemptions = 0;
+
+ private:
+  struct Life {
+    std::vector<TokenId> tokens;  // prompt and output
+    int prompt_tokens = 0;
+    SamplingParams sampling;
+    int preemptions = 0;
+  };
+
+  static SchedulerConfig Config(std::mt19937& random) {
+    SchedulerConfig config;
+    config.pool.cache = {.num_pages = 12 + static_cast<int>(random() % 20), .page_size = 4};
+    config.pool.max_running = 1 + random() % 8;
+    config.pool.reserved_output_tokens = 1 + random() % 12;
+    config.pool.max_paused_pages = random() % 8;
+    config.max_num_batched_tokens = 8 + random() % 40;
+    config.max_known_drafts = 1 + random() % 9;
+    return config;
+  }
+
+  SequenceId Any() {
+    auto it = live_.begin();
+    std::advance(it, random_() % live_.size());
+    return it->first;
+  }
+
+  void Add() {
+    const int room = config_.pool.cache.num_pages * config_.pool.cache.page_size;
+    const int max_tokens = 1 + static_cast<int>(random_() % (room / 2));
+    const int prompt_tokens = 1 + static_cast<int>(random_() % (room - max_tokens));
+    Life& life = live_[next_id_];
+    life.tokens.assign(prompt_tokens, static_cast<TokenId>(random_() % 100));
+    life.prompt_tokens = prompt_tokens;
+    life.sampling.seed = random_();
+    auto sequence = std::make_unique<Sequence>(next_id_, life.tokens, life.sampling,
+                                               StopParams{.max_tokens = max_tokens});
+    sequence->max_draft_tokens = random_() % 9;
+    scheduler_.Add(std::move(sequence));
+    ++next_id_;
+  }
+
+  void Cancel() {
+    const SequenceId id = Any();
+    EXPECT_TRUE(scheduler_.End(id));
+    EXPECT_FALSE(scheduler_.End(id));
+    live_.erase(id);
+  }
+
+  void Step() {
+    auto step = scheduler_.Schedule([&](absl::Span<const DraftLimit> limits) {
+      std::vector<int> chosen;
+      for (const DraftLimit& limit : limits) {
+        chosen.push_back(random_() % (limit.max_draft_tokens + 1));
+      }
+      return chosen;
+    });
+    const bool paused_only = scheduler_.num_paused() == static_cast<int>(live_.size());
+    ASSERT_EQ(step.has_value(), !paused_only) << "somebody who may run always does";
+    if (!step.has_value()) return;
+    CountPreemptions(*step);
+    for (size_t i = 0; i < step->plan.work.size(); ++i) {
+      Draft(step->num_draft_tokens[i], step->plan.work[i]);
+    }
+    ASSERT_LE(step->plan.num_tokens(), config_.max_num_batched_tokens);
+    const auto result =
+        model_.Execute(std::make_shared<const StepPlan>(step->plan), absl::Seconds(1));
+    ASSERT_TRUE(result.ok());
+    for (const Progress& progress : scheduler_.Apply(step->plan, *result)) Check(progress);
+    scheduler_.cache().CheckIntegrity();
+  }
+
+  void CountPreemptions(const ScheduledStep& step) {
+    recomputed_tokens += step.recomputed_tokens;
+    for (SequenceId id : step.changes.preempted) {
+      ++preemptions;
+      most_preemptions = std::max(most_preemptions, ++live_.at(id).preemptions);
+    }
+    const Sequence* oldest = nullptr;
+    for (auto& [id, life] : live_) {
+      const Sequence* sequence = scheduler_.Find(id);
+      if (sequence->state != SequenceState::kRunning) continue;
+      const bool works = std::any_of(step.plan.work.begin(), step.plan.work.end(),
+                                     [id = id](const SequenceWork& work) { return work.id == id; });
+      EXPECT_TRUE(works || !sequence->decoding()) << "a decoding sequence runs in every step";
+      EXPECT_TRUE(works || oldest != nullptr) << "the oldest that runs advances in every step";
+      if (oldest == nullptr) oldest = sequence;
+    }
+  }
+
+  // Right drafts, then wrong ones.
+  void Draft(int num_drafts, SequenceWork& work) {
+    const Sequence* sequence = scheduler_.Find(work.id);
+    std::vector<TokenId> path = sequence->tokens;
+    const int right = random_() % (num_drafts + 1);
+    for (int j = 0; j < num_drafts; ++j) {
+      const TokenId next = testing::ScriptedNext(sequence->sampling, path, 100);
+      work.draft_token_ids.push_back(j < right ? next : (next + 1) % 100);
+      path.push_back(work.draft_token_ids.back());
+    }
+  }
+
+  // Whatever happened in between, the output is the undisturbed one.
+  void Check(const Progress& progress) {
+    Life& life = live_.at(progress.id);
+    EXPECT_EQ(progress.first_index + life.prompt_tokens, static_cast<int>(life.tokens.size()));
+    for (TokenId id : progress.token_ids) {
+      EXPECT_EQ(id, testing::ScriptedNext(life.sampling, life.tokens, 100));
+      life.tokens.push_back(id);
+    }
+    if (progress.stop != StopCause::kNone) live_.erase(progress.id);
+  }
+
+  std::mt19937 random_;
+  const SchedulerConfig config_;
+  Scheduler scheduler_;
+  ScriptedModel model_;
+  std::map<SequenceId, Life> live_;
+  SequenceId next_id_ = 1;
+};
+
+TEST(SchedulerPropertyTest, BudgetHoldsNobodyStarvesPagesAreConserved) {
+  int64_t preemptions = 0, recomputed_tokens = 0;
+  int most_preemptions = 0;
+  for (uint32_t seed = 0; seed < 10000; ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed=", seed));
+    RandomTrace trace(seed);
+    trace.Run();
+    if (HasFailure()) return;
+    preemptions += trace.preemptions;
+    recomputed_tokens += trace.recomputed_tokens;
+    most_preemptions = std::max(most_preemptions, trace.most_preemptions);
+  }
+  EXPECT_EQ(most_preemptions, 3);
+  EXPECT_GT(preemptions, 10000);
+  EXPECT_GT(recomputed_tokens, preemptions);
 }
 
 }  // namespace

@@ -117,11 +117,61 @@ TEST(RankExecutorTest, ChunkedPrefillDrawsTheSameTokens) {
   EXPECT_EQ(generate(3, 37), one_shot);
 }
 
+// Runs `start`, which drew `text` undisturbed, is preempted with `num_drawn` of it and goes on.
+std::vector<TokenId> GenerateTwice(ExecutorBench& bench, SequenceStart start, int num_drawn,
+                                   int chunk, const std::vector<TokenId>& text) {
+  std::vector<TokenId> drawn;
+  const int prompt_tokens = static_cast<int>(start.prompt.size());
+  int computed = 0;
+  StepPlan plan;
+  const SequenceId id = start.id;
+  plan.starts.push_back(std::move(start));
+  for (bool preempted = false; drawn.size() < text.size();) {
+    if (!preempted && computed > 0 && static_cast<int>(drawn.size()) == num_drawn) {
+      plan.preempts.push_back(id);
+      preempted = true;
+      computed = 0;
+    }
+    const bool prefill = computed < prompt_tokens;
+    const int known = prefill ? prompt_tokens : prompt_tokens + static_cast<int>(drawn.size());
+    plan.work.push_back(
+        {.id = id,
+         .path = prefill ? ComputePath::kPrefill : ComputePath::kDecode,
+         .new_pages = computed == 0 ? PageRange(preempted ? 30 : 0, 30) : std::vector<PageId>(),
+         .num_tokens = std::min(chunk, known - computed)});
+    computed += plan.work[0].num_tokens;
+    const StepResult result = bench.Step(std::exchange(plan, {}));
+    const std::vector<TokenId>& ids = result.results[0].token_ids;
+    drawn.insert(drawn.end(), ids.begin(), ids.end());
+  }
+  plan.ends = {id};
+  bench.Step(std::move(plan));
+  return drawn;
+}
+
+TEST(RankExecutorTest, APreemptedSequenceDrawsTheSameTokens) {
+  for (const SamplingParams& sampling : {Greedy(), Seeded(3), Penalized()}) {
+    ExecutorBench bench(PlainFolder(), 2);
+    const std::vector<TokenId> text =
+        Generate(bench, Start(1, 21, 4, sampling), PageRange(0, 30), 40).tokens;
+    for (int chunk : {1, 7, 64}) {
+      for (int num_drawn : {0, 1, 2, 33}) {
+        EXPECT_EQ(
+            GenerateTwice(bench, Start(10 + num_drawn, 21, 4, sampling), num_drawn, chunk, text),
+            text)
+            << "chunk=" << chunk << " drawn=" << num_drawn;
+      }
+      EXPECT_EQ(bench.executor(0).num_sequences(), 0);
+    }
+  }
+}
+
 TEST(RankExecutorTest, AChunkThatStopsShortDrawsNothing) {
   ExecutorBench bench(PlainFolder(), 1);
   StepPlan plan;
   plan.starts.push_back(Start(1, 10, 8, Greedy()));
-  plan.work.push_back({.id = 1, .new_pages = PageRange(0, 3), .num_tokens = 9});
+  plan.work.push_back(
+      {.id = 1, .path = ComputePath::kPrefill, .new_pages = PageRange(0, 3), .num_tokens = 9});
   const StepResult result = bench.Step(std::move(plan));
   ASSERT_EQ(result.results.size(), 1u);
   EXPECT_TRUE(result.results[0].token_ids.empty());
@@ -157,8 +207,9 @@ TEST(RankExecutorTest, NeighboursDoNotChangeATokensDraw) {
         work.new_pages = PageRange(30 * s, 30);
       }
       const int left = static_cast<int>(known[s].size()) - computed[s];
-      work.num_tokens = std::min<int>(left, 1 + words() % 20);
-      if (work.num_tokens == left) {
+      work.num_tokens = std::min<int>(left, 1 + words() % 5);
+      work.path = drawn[s] == 0 ? ComputePath::kPrefill : ComputePath::kDecode;
+      if (drawn[s] > 0) {
         work.draft_token_ids = SpoiledOracle(text[s], words() % 4, words())(known[s]);
       }
       prefill |= left > 1;
@@ -194,8 +245,10 @@ TEST(RankExecutorTest, ANonFiniteRowEndsItsSequenceAndLeavesNeighboursAlone) {
   plan.starts.push_back(Start(2, 12, 10, Greedy()));
   plan.starts.push_back(Start(3, 12, 11, Greedy()));
   plan.starts.back().prompt.back() = kPoisonToken;
-  plan.work.push_back({.id = 3, .new_pages = PageRange(8, 8), .num_tokens = 12});
-  plan.work.push_back({.id = 2, .new_pages = PageRange(0, 8), .num_tokens = 12});
+  plan.work.push_back(
+      {.id = 3, .path = ComputePath::kPrefill, .new_pages = PageRange(8, 8), .num_tokens = 12});
+  plan.work.push_back(
+      {.id = 2, .path = ComputePath::kPrefill, .new_pages = PageRange(0, 8), .num_tokens = 12});
   const StepResult result = bench.Step(std::move(plan));
   EXPECT_FALSE(result.results[0].finite);
   EXPECT_TRUE(result.results[0].token_ids.empty());
@@ -205,7 +258,8 @@ TEST(RankExecutorTest, ANonFiniteRowEndsItsSequenceAndLeavesNeighboursAlone) {
   StepPlan next;
   next.ends = {3};
   next.starts.push_back(Start(4, 12, 10, Greedy()));
-  next.work.push_back({.id = 4, .new_pages = PageRange(8, 8), .num_tokens = 12});
+  next.work.push_back(
+      {.id = 4, .path = ComputePath::kPrefill, .new_pages = PageRange(8, 8), .num_tokens = 12});
   next.work.push_back({.id = 2, .num_tokens = 1});
   const StepResult after = bench.Step(std::move(next));
   EXPECT_THAT(after.results[0].token_ids, ::testing::ElementsAre(expected[0]));
@@ -216,7 +270,8 @@ TEST(RankExecutorTest, WorkAfterANonFiniteRowIsRefused) {
   ExecutorBench bench(PoisonFolder(), 1);
   StepPlan plan;
   plan.starts.push_back({.id = 1, .prompt = {kPoisonToken}, .sampling = Greedy()});
-  plan.work.push_back({.id = 1, .new_pages = PageRange(0, 2), .num_tokens = 1});
+  plan.work.push_back(
+      {.id = 1, .path = ComputePath::kPrefill, .new_pages = PageRange(0, 2), .num_tokens = 1});
   EXPECT_FALSE(bench.Step(std::move(plan)).results[0].finite);
   StepPlan next;
   next.work.push_back({.id = 1, .num_tokens = 1});
@@ -241,7 +296,8 @@ TEST(RankExecutorTest, LogprobsComeWithEveryTokenThatAsksForThem) {
   sampling.num_logprobs = 2;
   StepPlan plan;
   plan.starts.push_back(Start(1, 12, 12, sampling));
-  plan.work.push_back({.id = 1, .new_pages = PageRange(0, 8), .num_tokens = 12});
+  plan.work.push_back(
+      {.id = 1, .path = ComputePath::kPrefill, .new_pages = PageRange(0, 8), .num_tokens = 12});
   const StepResult result = bench.Step(std::move(plan));
   ASSERT_EQ(result.results[0].logprobs.size(), 1u);
   EXPECT_EQ(result.results[0].logprobs[0].token.id, result.results[0].token_ids[0]);
@@ -272,8 +328,13 @@ TEST(RankExecutorTest, PlansThatContradictTheTableAreInternalErrors) {
       {"work twice",
        [](StepPlan& plan) {
          plan.work[0].num_tokens = 5;
-         plan.work.push_back({.id = 1, .num_tokens = 5});
+         plan.work.push_back({.id = 1, .path = ComputePath::kPrefill, .num_tokens = 5});
        }},
+      {"decodes position 0 of a prompt of 10",
+       [](StepPlan& plan) { plan.work[0].path = ComputePath::kDecode; }},
+      {"prefills to position 10 and 1 drafts",
+       [](StepPlan& plan) { plan.work[0].draft_token_ids = {1}; }},
+      {"preempted but is unknown", [](StepPlan& plan) { plan.preempts = {8}; }},
       {"page 128",
        [](StepPlan& plan) {
          plan.work[0].new_pages = {128, 1, 2};
@@ -287,7 +348,8 @@ TEST(RankExecutorTest, PlansThatContradictTheTableAreInternalErrors) {
     ExecutorBench bench(PlainFolder(), 1);
     StepPlan plan;
     plan.starts.push_back(Start(1, 10, 13, Greedy()));
-    plan.work.push_back({.id = 1, .new_pages = {0, 1, 2}, .num_tokens = 10});
+    plan.work.push_back(
+        {.id = 1, .path = ComputePath::kPrefill, .new_pages = {0, 1, 2}, .num_tokens = 10});
     bad.spoil(plan);
     const absl::Status status = bench.TryStep(std::move(plan)).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << bad.reason;
@@ -302,9 +364,14 @@ TEST(RankExecutorTest, PlansThatExceedThePassAreInternalErrors) {
   for (const bool drafts : {false, true}) {
     ExecutorBench bench(PlainFolder(), 1, options);
     StepPlan plan;
-    plan.starts.push_back(Start(1, drafts ? 5 : 9, 14, Greedy()));
-    plan.work.push_back({.id = 1, .new_pages = {0, 1, 2}, .num_tokens = drafts ? 5 : 9});
-    if (drafts) plan.work[0].draft_token_ids = {1, 2};
+    const int length = drafts ? 5 : 9;
+    plan.starts.push_back(Start(1, length, 14, Greedy()));
+    plan.work.push_back(
+        {.id = 1, .path = ComputePath::kPrefill, .new_pages = {0, 1, 2}, .num_tokens = length});
+    if (drafts) {
+      bench.Step(std::exchange(plan, {}));
+      plan.work.push_back({.id = 1, .draft_token_ids = {1, 2}});
+    }
     EXPECT_EQ(bench.TryStep(std::move(plan)).status().code(), absl::StatusCode::kInternal);
   }
 }
@@ -321,7 +388,8 @@ TEST(RankExecutorTest, RanksWithDifferentPlansFindOutBeforeTheyRun) {
     StepPlan plan{.step_id = 1};
     plan.starts.push_back(Start(1, 10, 15, Greedy()));
     if (r == 2) plan.starts[0].prompt[4] ^= 1;
-    plan.work.push_back({.id = 1, .new_pages = {0, 1, 2}, .num_tokens = 10});
+    plan.work.push_back(
+        {.id = 1, .path = ComputePath::kPrefill, .new_pages = {0, 1, 2}, .num_tokens = 10});
     const absl::Status status = bench.executor(r).Execute(plan).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
     EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("rank 2"));
@@ -371,7 +439,8 @@ TEST(RankExecutorTest, RanksThatDrewDifferentTokensFindOutOneStepLater) {
   liar.lying = true;
   StepPlan plan{.step_id = 1};
   plan.starts.push_back(Start(1, 10, 16, Greedy()));
-  plan.work.push_back({.id = 1, .new_pages = {0, 1, 2}, .num_tokens = 10});
+  plan.work.push_back(
+      {.id = 1, .path = ComputePath::kPrefill, .new_pages = {0, 1, 2}, .num_tokens = 10});
   std::vector<std::vector<TokenId>> drawn(2);
   ranks.Run([&](int r) { drawn[r] = executors[r]->Execute(plan)->results[0].token_ids; });
   ASSERT_NE(drawn[0], drawn[1]);  // else the lie was harmless and the test says nothing

@@ -35,7 +35,8 @@ std::shared_ptr<StepPlan> FirstPlan() {
   plan->step_id = 1;
   plan->starts.push_back(
       {.id = 1, .prompt = RandomTokens(10, 512, 42), .sampling = {.temperature = 0}});
-  plan->work.push_back({.id = 1, .new_pages = PageRange(0, 16), .num_tokens = 10});
+  plan->work.push_back(
+      {.id = 1, .path = ComputePath::kPrefill, .new_pages = PageRange(0, 16), .num_tokens = 10});
   return plan;
 }
 

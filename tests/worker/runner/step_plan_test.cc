@@ -44,6 +44,9 @@ TEST(StepPlanTest, EveryFieldIsHashed) {
       [](StepPlan& plan) { plan.work[0].draft_token_ids.pop_back(); },
       [](StepPlan& plan) { plan.work.pop_back(); },
       [](StepPlan& plan) { std::swap(plan.work[0], plan.work[1]); },
+      [](StepPlan& plan) { plan.work[0].path = ComputePath::kPrefill; },
+      [](StepPlan& plan) { plan.preempts = {2}; },
+      [](StepPlan& plan) { std::swap(plan.preempts, plan.ends); },
       [](StepPlan& plan) { plan.ends[0] = 2; },
       [](StepPlan& plan) { plan.ends.clear(); },
       // The same numbers, cut otherwise between two lists.

@@ -35,6 +35,7 @@ std::vector<TokenId> GreedyTokens(int num_ranks, DType weight_dtype, int num_thr
     plan->work.push_back({.id = 1, .num_tokens = 1});
     if (step == 1) {
       plan->starts.push_back({.id = 1, .prompt = kPrompt, .sampling = {.temperature = 0}});
+      plan->work[0].path = ComputePath::kPrefill;
       plan->work[0].new_pages = {3, 1, 7, 0, 5};
       plan->work[0].num_tokens = static_cast<int>(kPrompt.size());
     }

@@ -37,7 +37,8 @@ class SpeculativeDecoderTest : public ::testing::Test {
   void SetUp() override {
     StepPlan plan{.step_id = 1};
     plan.starts.push_back({1, {5, 6}, {}});
-    plan.work.push_back({.id = 1, .new_pages = {0}, .num_tokens = 2});
+    plan.work.push_back(
+        {.id = 1, .path = ComputePath::kPrefill, .new_pages = {0}, .num_tokens = 2});
     const auto step = decoder_.Step(plan, {});
     ASSERT_TRUE(step.ok());
     tokens_ = {5, 6, step->result.results[0].token_ids[0]};
