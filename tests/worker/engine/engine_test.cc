@@ -28,7 +28,7 @@ constexpr absl::Duration kLong = absl::Seconds(30);
 class EngineTest : public ::testing::Test {
  protected:
   void Start(std::unique_ptr<Proposer> proposer = nullptr) {
-    config_.group.runner.num_pages = 64;
+    if (config_.group.runner.num_pages == 0) config_.group.runner.num_pages = 64;
     config_.group.runner.page_size = 16;
     auto engine = Engine::CreateWith(
         config_,
@@ -119,6 +119,60 @@ TEST_F(EngineTest, GeneratesWhatTheModelSays) {
   ExpectNothingLeft();
   EXPECT_EQ(observer_.finished[absl::StatusCode::kOk], 20);
   EXPECT_EQ(observer_.first_tokens, 20);
+}
+
+// Work done between two tokens of one stream.
+struct Gap {
+  int steps = 0;
+  int tokens = 0;
+};
+
+// Largest gaps of the streams that decode, as the engine's plans come by.
+class GapRecorder {
+ public:
+  void OnPlan(const StepPlan& plan) {
+    for (auto& [id, gap] : gaps_) gap = {gap.steps + 1, gap.tokens + plan.num_tokens()};
+    for (const SequenceWork& work : plan.work) {
+      if (work.path == ComputePath::kDecode) {
+        const Gap& gap = gaps_.at(work.id);
+        largest.steps = std::max(largest.steps, gap.steps);
+        largest.tokens = std::max(largest.tokens, gap.tokens);
+      }
+      gaps_[work.id] = {};
+    }
+    for (SequenceId id : plan.ends) gaps_.erase(id);
+  }
+  Gap largest;
+
+ private:
+  std::map<SequenceId, Gap> gaps_;
+};
+
+TEST_F(EngineTest, ALongPromptDelaysRunningStreamsByNoMoreThanOneChunk) {
+  for (const bool with_prompt : {false, true}) {
+    GapRecorder recorder;
+    on_step_ = [&recorder](const StepPlan& plan) {
+      recorder.OnPlan(plan);
+      return absl::OkStatus();
+    };
+    config_.group.runner.num_pages = 200;
+    config_.max_num_batched_tokens = 256;
+    Start();
+    Hold(true);
+    std::vector<std::shared_ptr<SinkLog>> sinks;
+    for (int i = 1; i <= 4; ++i) sinks.push_back(Submit(Request(absl::StrCat(i), i, 100)));
+    if (with_prompt) sinks.push_back(Submit(Request("long", 1500, 10)));
+    Hold(false);
+    for (auto& sink : sinks) ASSERT_TRUE(sink->ended.WaitForNotificationWithTimeout(kLong));
+    ExpectNothingLeft();
+    engine_.reset();
+    EXPECT_EQ(recorder.largest.steps, 1) << "a stream draws in every step";
+    if (with_prompt) {
+      EXPECT_EQ(recorder.largest.tokens, 256) << "the chunk and the streams' own rows";
+    } else {
+      EXPECT_LE(recorder.largest.tokens, 16);
+    }
+  }
 }
 
 TEST_F(EngineTest, AStopTokenEndsTheStream) {
