@@ -6,7 +6,7 @@ namespace krait::kernels {
 namespace {
 
 void CheckTree(const RecurrentSequence& sequence) {
-  const int64_t num_final = sequence.final_end - sequence.first_position;
+  const int64_t num_final = sequence.num_final();
   for (int64_t i = 0; i < sequence.num_tokens; ++i) {
     const int64_t parent = sequence.parents[i];
     CHECK(parent >= -1 && parent < i) << "token=" << i << " parent=" << parent;
@@ -21,10 +21,11 @@ void CheckRecurrentBatch(const RecurrentBatch& batch, int64_t num_tokens, int64_
   for (int64_t s = 0; s < batch.num_sequences; ++s) {
     const RecurrentSequence sequence(batch, s);
     CHECK(sequence.slot >= 0 && sequence.slot < num_slots) << "slot=" << sequence.slot;
-    CHECK(batch.num_final[s] >= 1 && batch.num_final[s] <= sequence.num_tokens)
-        << "num_final=" << batch.num_final[s] << " num_tokens=" << sequence.num_tokens;
-    CHECK(sequence.state_position >= 0 && sequence.state_position <= sequence.first_position)
+    CHECK_GT(sequence.num_tokens, 0);
+    CHECK(sequence.state_position >= 0 && sequence.state_position <= sequence.final_end &&
+          sequence.state_position <= sequence.first_position)
         << "state_position=" << sequence.state_position;
+    CHECK_LE(sequence.final_end, sequence.end());
     if (sequence.parents != nullptr) CheckTree(sequence);
   }
 }

@@ -14,19 +14,22 @@ struct RecurrentSequence {
         num_tokens(batch.query_start[s + 1] - batch.query_start[s]),
         slot(batch.slots[s]),
         first_position(batch.first_position[s]),
-        final_end(batch.first_position[s] + batch.num_final[s]),
+        final_end(batch.final_position[s]),
         state_position(batch.state_position[s]),
         parents(batch.parents == nullptr ? nullptr : batch.parents + batch.query_start[s]) {}
 
   int64_t Parent(int64_t token) const { return parents == nullptr ? token - 1 : parents[token]; }
   int64_t position(int64_t token) const { return first_position + token; }  // of a chain's token
   int64_t end() const { return first_position + num_tokens; }
+  int64_t num_final() const {  // of the new tokens
+    return final_end > first_position ? final_end - first_position : 0;
+  }
 
   int64_t first_row;   // of its new tokens
   int64_t num_tokens;  // new ones
   int64_t slot;
   int64_t first_position;  // of the first new token
-  int64_t final_end;       // position after the last final token
+  int64_t final_end;       // position after the last final token, new or earlier
   int64_t state_position;  // what is stored is of tokens before this
   const int32_t* parents;  // null: a chain
 };

@@ -103,11 +103,9 @@ class GroupRun {
   void Run() {
     if (sequence_.state_position == 0) std::fill_n(stored_, layout_.state_size(), 0.0f);
     for (int64_t t = sequence_.state_position; t < sequence_.first_position; ++t) {
-      scan_(group_, Committed(t), stored_, nullptr);
+      scan_(group_, Earlier(t), StateFor(t), nullptr);
     }
-    const int64_t num_final = sequence_.final_end - sequence_.first_position;
-    for (int64_t i = 0; i < num_final; ++i) scan_(group_, New(i), stored_, Output(i));
-    sequence_.parents == nullptr ? RunChain(num_final) : RunTree(num_final);
+    sequence_.parents == nullptr ? RunChain() : RunTree();
   }
 
  private:
@@ -126,7 +124,14 @@ class GroupRun {
     return group;
   }
 
-  ScanToken Committed(int64_t position) const {
+  // Where the token at `position` leaves its state: drafts' states are never stored.
+  float* StateFor(int64_t position) {
+    if (position < sequence_.final_end) return stored_;
+    if (drafted_.empty()) drafted_.assign(stored_, stored_ + layout_.state_size());
+    return drafted_.data();
+  }
+
+  ScanToken Earlier(int64_t position) const {
     ScanToken token;
     token.taps.LocateCommitted(conv_ring_, group_.conv.num_taps, position);
     token.b = ring_[position] + group_.first_input;
@@ -147,24 +152,23 @@ class GroupRun {
 
   float* Output(int64_t i) const { return params_.y.row<float>(sequence_.first_row + i); }
 
-  void RunChain(int64_t first_draft) {
-    if (first_draft == sequence_.num_tokens) return;
-    std::vector<float> h(stored_, stored_ + layout_.state_size());
-    for (int64_t i = first_draft; i < sequence_.num_tokens; ++i) {
-      scan_(group_, New(i), h.data(), Output(i));
+  void RunChain() {
+    for (int64_t i = 0; i < sequence_.num_tokens; ++i) {
+      scan_(group_, New(i), StateFor(sequence_.position(i)), Output(i));
     }
   }
 
-  // Every node starts from its parent's state.
-  void RunTree(int64_t first_draft) {
-    const int64_t size = layout_.state_size();
+  // Every draft starts from its parent's state.
+  void RunTree() {
+    const int64_t size = layout_.state_size(), first_draft = sequence_.num_final();
+    for (int64_t i = 0; i < first_draft; ++i) scan_(group_, New(i), stored_, Output(i));
+    const float* root = StateFor(sequence_.first_position + first_draft);
     std::vector<float> states((sequence_.num_tokens - first_draft) * size);
     for (int64_t i = first_draft; i < sequence_.num_tokens; ++i) {
       const int64_t parent = sequence_.parents[i];
       CHECK_GE(parent, first_draft - 1) << "a draft before the last final token";
       float* h = states.data() + (i - first_draft) * size;
-      const float* from = parent < first_draft ? stored_ : h - (i - parent) * size;
-      std::copy_n(from, size, h);
+      std::copy_n(parent < first_draft ? root : h - (i - parent) * size, size, h);
       scan_(group_, New(i), h, Output(i));
     }
   }
@@ -176,7 +180,8 @@ class GroupRun {
   const RingRows ring_;
   const RingRows conv_ring_;
   const ScanGroup group_;
-  float* const stored_;  // after the last final token, once they have run
+  float* const stored_;         // after the last final token, once they have run
+  std::vector<float> drafted_;  // after drafts, of a chain
 };
 
 // After every group has read what is there: drafts' B and dt, and x as the next convolutions need
@@ -185,7 +190,7 @@ void WriteRings(const SelectiveScanParams& params, const ScanLayout& layout,
                 const RecurrentSequence& sequence) {
   const RingRows ring(params.ring, sequence.slot), conv_ring(params.conv_ring, sequence.slot);
   CHECK_LE(sequence.end() - sequence.final_end, ring.length()) << "too many drafts for the ring";
-  for (int64_t i = sequence.final_end - sequence.first_position; i < sequence.num_tokens; ++i) {
+  for (int64_t i = sequence.num_final(); i < sequence.num_tokens; ++i) {
     float* entry = ring[sequence.position(i)];
     std::copy_n(params.b.row<float>(sequence.first_row + i), layout.inputs, entry);
     std::copy_n(params.dt.row<float>(sequence.first_row + i), layout.channels,
@@ -209,7 +214,7 @@ void CountTraffic(const SelectiveScanParams& params, const ScanLayout& layout) {
     traffic.state_written += state_bytes;
     traffic.ring_read +=
         replayed * entry_bytes + std::min(replayed + taps - 1, sequence.first_position) * x_bytes;
-    traffic.ring_written += (sequence.end() - sequence.final_end) * entry_bytes +
+    traffic.ring_written += (sequence.num_tokens - sequence.num_final()) * entry_bytes +
                             std::min(sequence.num_tokens, params.conv_ring.dim(1)) * x_bytes;
   }
 }

@@ -312,8 +312,7 @@ class HeadRun {
       functions_.append(input, a_ * input.dt, paths[i]);
       Output(paths[i], i);
     }
-    const int64_t num_final = sequence_.final_end - sequence_.first_position;
-    inputs_ = paths[num_final - 1];
+    if (sequence_.num_final() > 0) inputs_ = paths[sequence_.num_final() - 1];
     if (boundary_ + params_.fold_interval <= sequence_.final_end) FoldIfWhole();
   }
 

@@ -16,11 +16,12 @@ struct RecurrentBatch {
   const int32_t* query_start = nullptr;     // [S + 1]: new tokens of each sequence
   const int32_t* slots = nullptr;           // [S]: state slot of each, no slot twice
   const int32_t* first_position = nullptr;  // [S]: absolute position of the first new token
-  // [S]: how many new tokens, from the first on, are final whatever is accepted: prompt tokens and
-  // the token drawn last; at least 1. Those after them are drafts.
-  const int32_t* num_final = nullptr;
-  // [S]: first_position + num_final of the sequence's previous call, 0 in its first: how far the
-  // slot's stored state has got. At 0 a slot's old content is not read.
+  // [S]: tokens before this absolute position are final, whatever is accepted: prompt tokens and
+  // all that were drawn. Those from it on are drafts, new ones or (where a draft model feeds its
+  // own drafts one by one) earlier ones. At most the position after the last new token.
+  const int32_t* final_position = nullptr;
+  // [S]: final_position of the sequence's previous call, 0 in its first: how far the slot's stored
+  // state has got. At 0 a slot's old content is not read.
   const int32_t* state_position = nullptr;
   // A tree of drafts: [total new tokens], for each the index, among its sequence's new tokens, of
   // the one before it; -1: the committed tokens. Parents come first, final tokens are a chain, and

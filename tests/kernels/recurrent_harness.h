@@ -29,13 +29,14 @@ struct HarnessSequence {
 
 // The arrays behind a RecurrentBatch.
 struct BatchArrays {
-  std::vector<int32_t> query_start = {0}, slots, first_position, num_final, state_position, parents;
+  std::vector<int32_t> query_start = {0}, slots, first_position, final_position, state_position,
+                       parents;
 
   void Add(const HarnessSequence& sequence, int final_tokens, int num_tokens) {
     query_start.push_back(query_start.back() + num_tokens);
     slots.push_back(sequence.slot);
     first_position.push_back(sequence.committed);
-    num_final.push_back(final_tokens);
+    final_position.push_back(sequence.committed + final_tokens);
     state_position.push_back(sequence.state_position);
   }
   RecurrentBatch batch() const {
@@ -43,7 +44,7 @@ struct BatchArrays {
             .query_start = query_start.data(),
             .slots = slots.data(),
             .first_position = first_position.data(),
-            .num_final = num_final.data(),
+            .final_position = final_position.data(),
             .state_position = state_position.data(),
             .parents = parents.empty() ? nullptr : parents.data()};
   }

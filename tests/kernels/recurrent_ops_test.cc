@@ -135,6 +135,41 @@ TEST_P(RecurrentOpsTest, ASlotsOldContentDoesNotReachItsNextSequence) {
   }
 }
 
+// As a draft model runs: it feeds its own drafts one by one, none of them final, and goes back to
+// what was accepted of them.
+TEST_P(RecurrentOpsTest, DraftsFedOneByOneLeaveNothingBehind) {
+  constexpr int kDrafts = 8;
+  for (Op kind : kOps) {
+    const auto op = Make(kind), plain_op = Make(kind);
+    HarnessSequence plain{.slot = 2};
+    const auto expected =
+        BitsOf(RunSchedule(*backend_, *plain_op, plain, PlainSchedule(kTokens), kSeed));
+    HarnessSequence sequence{.slot = 1};
+    std::vector<float> outputs = RunSchedule(*backend_, *op, sequence, {{.num_final = 20}}, kSeed);
+    for (int round = 0; sequence.committed + kDrafts < kTokens; ++round) {
+      // The committed token's pass, then one pass a draft; the first `accepted` are right.
+      const int accepted = round % kDrafts, start = sequence.committed;
+      HarnessSequence at = sequence;
+      for (int i = 0; i < kDrafts; ++i) {
+        const bool right = i <= accepted;
+        BatchArrays arrays;
+        arrays.Add(at, i == 0 ? 1 : 1 - i, 1);
+        const std::vector<float> out =
+            op->Run(*backend_, arrays.batch(),
+                    TrueInput(op->input_width(), right ? kSeed : kSeed + 1, start + i), nullptr);
+        if (right) outputs.insert(outputs.end(), out.begin(), out.end());
+        at.state_position = start + 1;
+        ++at.committed;
+      }
+      sequence.state_position = start + 1;
+      sequence.committed = start + 1 + accepted;
+    }
+    const auto bits = BitsOf(outputs);
+    EXPECT_EQ(bits, std::vector<uint32_t>(expected.begin(), expected.begin() + bits.size()))
+        << static_cast<int>(kind);
+  }
+}
+
 // Every root-to-leaf path of a tree has the bits of that path run as a chain.
 void ExpectPathsAreChains(Backend& backend, Op kind, uint32_t tree) {
   std::mt19937 generator(tree);
