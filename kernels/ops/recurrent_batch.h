@@ -37,6 +37,13 @@ struct StateTraffic {
   int64_t ring_read = 0;
   int64_t ring_written = 0;
 
+  StateTraffic& operator+=(const StateTraffic& other) {
+    state_read += other.state_read;
+    state_written += other.state_written;
+    ring_read += other.ring_read;
+    ring_written += other.ring_written;
+    return *this;
+  }
   int64_t total() const { return state_read + state_written + ring_read + ring_written; }
 };
 

@@ -22,6 +22,8 @@ inline ModelRunnerOptions TinyRunnerOptions(DType weight_dtype = DType::kF32) {
   return {.weight_dtype = weight_dtype,
           .page_size = 4,
           .num_pages = 128,
+          .num_state_slots = 8,
+          .max_draft_tokens = 8,
           .max_tokens = 256,
           .max_logits = 256};
 }
@@ -74,15 +76,21 @@ class RunnerBench {
 struct TestSequence {
   std::vector<TokenId> tokens;
   std::vector<PageId> pages;
+  StateSlotId state_slot = 0;
   int num_computed = 0;
+  int state_position = 0;
 
-  // Its next `count` tokens, logits for the last `num_logits` of them.
+  // Its next `count` tokens, all final, logits for the last `num_logits` of them.
   BatchRow Next(int count, int num_logits) {
     const BatchRow row{.token_ids = absl::MakeConstSpan(tokens).subspan(num_computed, count),
                        .first_position = num_computed,
                        .page_table = pages,
-                       .num_logits = num_logits};
+                       .num_logits = num_logits,
+                       .state_slot = state_slot,
+                       .final_position = num_computed + count,
+                       .state_position = state_position};
     num_computed += count;
+    state_position = num_computed;
     return row;
   }
 };

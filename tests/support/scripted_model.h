@@ -17,6 +17,7 @@ struct ScriptedModelOptions {
   int vocab_size = 100;
   int max_context_tokens = 4096;
   int page_size = 16;
+  int num_state_slots = 0;
 };
 
 // The token that follows `tokens`; a pure function.
@@ -31,6 +32,7 @@ class ScriptedModel final : public StepExecutor {
                                      absl::Duration deadline) override;
   int vocab_size() const override { return options_.vocab_size; }
   int max_context_tokens() const override { return options_.max_context_tokens; }
+  int num_state_slots() const override { return options_.num_state_slots; }
 
   // Called before each step; what it returns is the step's status if it is not OK.
   std::function<absl::Status(const StepPlan&)> before_step;

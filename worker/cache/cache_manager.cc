@@ -4,23 +4,26 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
-#include "worker/cache/page_allocator.h"
+#include "common/status_macros.h"
+#include "worker/cache/id_allocator.h"
 
 namespace krait {
 
 struct CacheManager::State {
-  explicit State(const CacheConfig& config) : config(config), allocator(config.num_pages) {}
+  explicit State(const CacheConfig& config)
+      : config(config), allocator(config.num_pages), slots(config.num_state_slots) {}
 
   const CacheConfig config;
-  PageAllocator allocator;
+  IdAllocator allocator;  // of pages
+  IdAllocator slots;
   int num_held = 0;
   int num_set_aside = 0;
 };
 
 namespace {
 
-absl::Status TooFew(int needed, int free) {
-  return absl::ResourceExhaustedError(absl::StrCat("kv pages: need ", needed, ", free ", free));
+absl::Status TooFew(const char* what, int needed, int free) {
+  return absl::ResourceExhaustedError(absl::StrCat(what, ": need ", needed, ", free ", free));
 }
 
 }  // namespace
@@ -34,7 +37,8 @@ CacheManager::~CacheManager() = default;
 
 absl::Status CacheManager::Admit(CacheCursor& cursor, int num_tokens) {
   const int needed = std::max(0, PagesFor(num_tokens) - cursor.num_pages());
-  if (needed > num_free_pages()) return TooFew(needed, num_free_pages());
+  if (needed > num_free_pages()) return TooFew("kv pages", needed, num_free_pages());
+  RETURN_IF_ERROR(TakeSlot(cursor));
   cursor.num_pages_set_aside += needed;
   state_->num_set_aside += needed;
   return absl::OkStatus();
@@ -44,11 +48,23 @@ absl::Status CacheManager::Reserve(CacheCursor& cursor, int num_tokens) {
   const int held = static_cast<int>(cursor.page_table.size());
   const int needed = std::max(0, PagesFor(cursor.num_computed_tokens + num_tokens) - held);
   const int own = std::min(needed, cursor.num_pages_set_aside);
-  if (needed - own > num_free_pages()) return TooFew(needed - own, num_free_pages());
+  if (needed - own > num_free_pages()) return TooFew("kv pages", needed - own, num_free_pages());
+  RETURN_IF_ERROR(TakeSlot(cursor));
   cursor.num_pages_set_aside -= own;
   state_->num_set_aside -= own;
   state_->allocator.Allocate(needed, cursor.page_table);
   state_->num_held += needed;
+  return absl::OkStatus();
+}
+
+// A sequence has one slot from its admission, or its first tokens, to its end.
+absl::Status CacheManager::TakeSlot(CacheCursor& cursor) {
+  IdAllocator& slots = state_->slots;
+  if (slots.num_ids() == 0 || cursor.state_slot != kNullSlot) return absl::OkStatus();
+  if (slots.num_free() == 0) return TooFew("state slots", 1, 0);
+  std::vector<StateSlotId> slot;
+  slots.Allocate(1, slot);
+  cursor.state_slot = slot[0];
   return absl::OkStatus();
 }
 
@@ -66,11 +82,16 @@ void CacheManager::Release(CacheCursor& cursor) {
   state_->allocator.Free(cursor.page_table);
   state_->num_held -= static_cast<int>(cursor.page_table.size());
   state_->num_set_aside -= cursor.num_pages_set_aside;
+  if (cursor.state_slot != kNullSlot) state_->slots.Free({&cursor.state_slot, 1});
   cursor = CacheCursor();
   CHECK_INVARIANT(state_->num_set_aside >= 0 && state_->num_held >= 0);
 }
 
 int CacheManager::num_pages() const { return state_->config.num_pages; }
+
+int CacheManager::num_state_slots() const { return state_->slots.num_ids(); }
+
+int CacheManager::num_free_state_slots() const { return state_->slots.num_free(); }
 
 int CacheManager::num_free_pages() const {
   return state_->allocator.num_free() - state_->num_set_aside;
@@ -87,6 +108,7 @@ int64_t CacheManager::RoomFor(const CacheCursor& cursor) const {
 
 void CacheManager::CheckIntegrity() const {
   state_->allocator.CheckIntegrity();
+  state_->slots.CheckIntegrity();
   CHECK_GE(state_->num_set_aside, 0);
   CHECK_GE(num_free_pages(), 0);
   CHECK_EQ(state_->num_held + state_->num_set_aside + num_free_pages(), num_pages());

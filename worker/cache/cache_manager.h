@@ -22,6 +22,8 @@ struct CacheCursor {
 struct CacheConfig {
   int num_pages = 0;
   int page_size = 16;  // tokens, a power of two
+  // Recurrent states, one a sequence, a pool of its own; 0: the model has none.
+  int num_state_slots = 0;
 };
 
 // The only door to pages and slots: ids and counts, no memory. One thread (the engine's, or a draft
@@ -32,12 +34,12 @@ class CacheManager {
   ~CacheManager();
 
   // Sets aside what a sequence of `num_tokens` needs beyond what the cursor has, so that every
-  // later Reserve within that length succeeds. All or nothing: RESOURCE_EXHAUSTED if it is not
-  // free.
+  // later Reserve within that length succeeds, and gives it a state slot if there are any. All or
+  // nothing: RESOURCE_EXHAUSTED names what is not free.
   absl::Status Admit(CacheCursor& cursor, int num_tokens);
   // Gives `cursor` the pages for `num_tokens` more than num_computed_tokens; appends them to
-  // page_table. RESOURCE_EXHAUSTED if neither its own admission nor free pages cover it; then
-  // nothing has changed.
+  // page_table; and a state slot, if it was not admitted. RESOURCE_EXHAUSTED if neither its own
+  // admission nor what is free covers it; then nothing has changed.
   absl::Status Reserve(CacheCursor& cursor, int num_tokens);
   // Moves the cursor over `num_tokens` that are now final. What was reserved beyond stays reserved.
   void Commit(CacheCursor& cursor, int num_tokens);
@@ -48,13 +50,17 @@ class CacheManager {
 
   int num_pages() const;
   int num_free_pages() const;  // neither held nor set aside
+  int num_state_slots() const;
+  int num_free_state_slots() const;
   int PagesFor(int num_tokens) const;
   // How many tokens Reserve could give the cursor now.
   int64_t RoomFor(const CacheCursor& cursor) const;
-  // CHECK-fails unless held, set aside and free pages add up and no page is held twice.
+  // CHECK-fails unless held, set aside and free pages add up and no page or slot is held twice.
   void CheckIntegrity() const;
 
  private:
+  absl::Status TakeSlot(CacheCursor& cursor);
+
   struct State;
   std::unique_ptr<State> state_;
 };

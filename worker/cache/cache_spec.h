@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace krait {
 
@@ -17,6 +18,35 @@ struct PagedKvSpec {
 
   int64_t bytes_per_page() const {
     return int64_t{2} * num_layers * kv_heads * page_size * head_dim * 4;
+  }
+};
+
+// What one recurrent layer keeps of a sequence on this rank, all f32: a state, a ring of inputs
+// since it, and a ring of inputs of its convolution (kernels/ops/recurrent_batch.h).
+struct RecurrentLayerSpec {
+  int64_t state_elements = 0;
+  int64_t ring_length = 0;  // entries
+  int64_t ring_width = 0;   // elements of an entry
+  int64_t conv_length = 0;
+  int64_t conv_width = 0;
+  // Tokens between two folds of the ring into the state; 0: it is folded every step.
+  int fold_interval = 0;
+
+  int64_t state_bytes() const { return state_elements * 4; }
+  int64_t ring_bytes() const { return (ring_length * ring_width + conv_length * conv_width) * 4; }
+};
+
+// Of all recurrent layers, in the order of the layers; empty for a model of attention alone. A slot
+// holds one sequence's part of every layer.
+struct RecurrentStateSpec {
+  std::vector<RecurrentLayerSpec> layers;
+
+  bool empty() const { return layers.empty(); }
+  int64_t bytes_per_slot() const {
+    int64_t bytes = 0;
+    for (const RecurrentLayerSpec& layer : layers)
+      bytes += layer.state_bytes() + layer.ring_bytes();
+    return bytes;
   }
 };
 

@@ -14,8 +14,11 @@ absl::StatusOr<std::unique_ptr<CacheStorage>> CacheStorage::Create(const PagedKv
                                                                    Backend* backend) {
   CHECK_GT(num_pages, 0);
   const int64_t page_elements = int64_t{spec.kv_heads} * spec.page_size * spec.head_dim;
-  ASSIGN_OR_RETURN(Tensor pages, backend->Allocate(DType::kF32, {int64_t{2} * spec.num_layers,
-                                                                 num_pages, page_elements}));
+  Tensor pages;  // none without layers of attention: pages then only count tokens
+  if (spec.num_layers > 0) {
+    ASSIGN_OR_RETURN(pages, backend->Allocate(DType::kF32, {int64_t{2} * spec.num_layers, num_pages,
+                                                            page_elements}));
+  }
   return std::unique_ptr<CacheStorage>(
       new CacheStorage(spec, num_pages, backend, std::move(pages)));
 }
@@ -40,6 +43,7 @@ TensorView CacheStorage::Values(int layer) const {
 }
 
 void CacheStorage::Poison(absl::Span<const PageId> pages) {
+  if (spec_.num_layers == 0) return;
   const std::vector<float> poison(pages_.shape()[2], std::numeric_limits<float>::quiet_NaN());
   for (int plane = 0; plane < 2 * spec_.num_layers; ++plane) {
     for (const PageId page : pages) {

@@ -102,6 +102,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     const EngineConfig& config, std::unique_ptr<Proposer> proposer, const Clock* clock,
     EngineObserver* observer, std::function<void(const absl::Status&)> on_fatal) {
   RankGroupOptions group = config.group;
+  group.runner.max_draft_tokens = config.max_draft_tokens;
+  group.runner.num_state_slots =
+      config.num_state_slots > 0 ? config.num_state_slots : config.max_running;
   group.runner.max_tokens = config.max_num_batched_tokens;
   group.runner.max_logits =
       config.max_num_batched_tokens;  // every token of a step may be drawn from

@@ -26,6 +26,7 @@ struct EngineConfig {
   // by page and may be preempted.
   int reserved_output_tokens = 1024;
   int max_draft_tokens = 4;
+  int num_state_slots = 0;  // of a model with recurrent layers; 0: max_running
   bool fixed_draft_tokens = false;                          // do not adapt K
   absl::Duration proposal_deadline = absl::ZeroDuration();  // zero: max(5 ms, half a median step)
   absl::Duration step_deadline = absl::Seconds(60);

@@ -12,9 +12,10 @@ namespace {
 // Never used by a request.
 constexpr SequenceId kWarmUpSequence = 0;
 
-SchedulerConfig SchedulerConfigOf(const EngineConfig& config) {
+SchedulerConfig SchedulerConfigOf(const EngineConfig& config, const StepExecutor& executor) {
   return {.pool = {.cache = {.num_pages = config.group.runner.num_pages,
-                             .page_size = config.group.runner.page_size},
+                             .page_size = config.group.runner.page_size,
+                             .num_state_slots = executor.num_state_slots()},
                    .max_running = config.max_running,
                    .reserved_output_tokens = config.reserved_output_tokens},
           .max_num_batched_tokens = config.max_num_batched_tokens};
@@ -37,7 +38,7 @@ EngineThread::EngineThread(const EngineConfig& config, std::unique_ptr<StepExecu
       clock_(clock),
       observer_(observer),
       mailbox_(mailbox),
-      scheduler_(SchedulerConfigOf(config)),
+      scheduler_(SchedulerConfigOf(config, *executor_)),
       decoder_(SpeculationConfigOf(config), executor_.get(), proposer, clock) {}
 
 absl::Status EngineThread::WarmUp() {

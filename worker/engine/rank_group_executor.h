@@ -21,6 +21,7 @@ class RankGroupExecutor final : public StepExecutor {
   int max_context_tokens() const override {
     return static_cast<int>(group_->config().max_context_tokens);
   }
+  int num_state_slots() const override { return group_->num_state_slots(); }
   const RankGroup& group() const { return *group_; }
 
  private:

@@ -104,6 +104,7 @@ void Scheduler::AddWork(Sequence& sequence, int num_tokens, int num_drafts, Sche
   pool_.Reserve(sequence, num_tokens + num_drafts);
   work.new_pages.assign(sequence.cursor.page_table.begin() + held,
                         sequence.cursor.page_table.end());
+  if (held == 0) work.state_slot = sequence.cursor.state_slot;
   if (!sequence.started) {
     step.plan.starts.push_back({sequence.id, sequence.tokens, sequence.sampling});
     sequence.started = true;

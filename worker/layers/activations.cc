@@ -14,8 +14,10 @@ absl::StatusOr<Activations> Activations::Create(const ActivationDims& dims, Back
   const int64_t t = dims.max_tokens;
   RETURN_IF_ERROR(allocate(memory.hidden_, {t, dims.hidden_size}));
   RETURN_IF_ERROR(allocate(memory.normed_, {t, dims.hidden_size}));
-  RETURN_IF_ERROR(allocate(memory.qkv_, {t, dims.qkv_width}));
-  RETURN_IF_ERROR(allocate(memory.attention_, {t, dims.attention_width}));
+  RETURN_IF_ERROR(allocate(memory.projected_, {t, dims.projected_width}));
+  RETURN_IF_ERROR(allocate(memory.convolved_, {t, dims.convolved_width}));
+  RETURN_IF_ERROR(allocate(memory.steps_, {t, dims.steps_width}));
+  RETURN_IF_ERROR(allocate(memory.mixed_, {t, dims.mixed_width}));
   RETURN_IF_ERROR(allocate(memory.gate_up_, {t, 2 * dims.intermediate}));
   RETURN_IF_ERROR(allocate(memory.mlp_, {t, dims.intermediate}));
   RETURN_IF_ERROR(allocate(memory.last_, {dims.max_logits, dims.hidden_size}));

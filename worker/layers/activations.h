@@ -10,8 +10,10 @@ struct ActivationDims {
   int64_t max_tokens = 0;  // of a pass
   int64_t max_logits = 0;  // rows of a pass
   int64_t hidden_size = 0;
-  int64_t qkv_width = 0;        // own query, key and value heads
-  int64_t attention_width = 0;  // own query heads
+  int64_t projected_width = 0;  // of what a mixer projects x to: q, k, v, or z, x, B, C, dt
+  int64_t convolved_width = 0;  // own x, B and C of a Mamba2 layer; 0 without
+  int64_t steps_width = 0;      // own dt of a Mamba1 layer; 0 without
+  int64_t mixed_width = 0;      // of what goes into a mixer's output projection
   int64_t intermediate = 0;     // own part
   int64_t mixer_blocks = 0;     // own blocks of o_proj; 0 for a group of one
   int64_t mlp_blocks = 0;       // own blocks of down_proj; 0 for a group of one
@@ -26,8 +28,15 @@ class Activations {
 
   TensorView hidden(int64_t num_tokens) const { return hidden_.view().Rows(0, num_tokens); }
   TensorView normed(int64_t num_tokens) const { return normed_.view().Rows(0, num_tokens); }
-  TensorView qkv(int64_t num_tokens) const { return qkv_.view().Rows(0, num_tokens); }
-  TensorView attention(int64_t num_tokens) const { return attention_.view().Rows(0, num_tokens); }
+  // The widest mixer's; a mixer takes its first columns.
+  TensorView projected(int64_t num_tokens, int64_t width) const {
+    return projected_.view().Rows(0, num_tokens).Columns(0, width);
+  }
+  TensorView convolved(int64_t num_tokens) const { return convolved_.view().Rows(0, num_tokens); }
+  TensorView steps(int64_t num_tokens) const { return steps_.view().Rows(0, num_tokens); }
+  TensorView mixed(int64_t num_tokens, int64_t width) const {
+    return mixed_.view().Rows(0, num_tokens).Columns(0, width);
+  }
   TensorView gate_up(int64_t num_tokens) const { return gate_up_.view().Rows(0, num_tokens); }
   TensorView mlp(int64_t num_tokens) const { return mlp_.view().Rows(0, num_tokens); }
   TensorView last(int64_t num_logits) const { return last_.view().Rows(0, num_logits); }
@@ -40,8 +49,10 @@ class Activations {
 
   Tensor hidden_;          // [max_tokens, hidden_size]: the residual stream
   Tensor normed_;          // [max_tokens, hidden_size]
-  Tensor qkv_;             // [max_tokens, qkv_width]
-  Tensor attention_;       // [max_tokens, attention_width]
+  Tensor projected_;       // [max_tokens, projected_width]
+  Tensor convolved_;       // [max_tokens, convolved_width]
+  Tensor steps_;           // [max_tokens, steps_width]
+  Tensor mixed_;           // [max_tokens, mixed_width]
   Tensor gate_up_;         // [max_tokens, 2 intermediate]
   Tensor mlp_;             // [max_tokens, intermediate]
   Tensor last_;            // [max_logits, hidden_size]: rows whose logits are wanted

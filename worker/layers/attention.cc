@@ -30,7 +30,7 @@ Attention::Attention(Backend* backend, QkvParallelLinear qkv, RowParallelLinear 
 absl::Status Attention::Forward(const ForwardContext& context, const RotaryTables& rotary,
                                 KvPages pages, const TensorView& x, const Activations& activations,
                                 const TensorView& hidden) const {
-  const TensorView qkv = activations.qkv(context.num_tokens);
+  const TensorView qkv = activations.projected(context.num_tokens, qkv_.width());
   qkv_.Forward(x, qkv);
   for (const TensorView& heads : {qkv_.Query(qkv), qkv_.Key(qkv)}) {
     backend_->Rope(
@@ -41,7 +41,7 @@ absl::Status Attention::Forward(const ForwardContext& context, const RotaryTable
                       .slots = context.slot_mapping,
                       .k_cache = pages.keys,
                       .v_cache = pages.values});
-  const TensorView out = activations.attention(context.num_tokens);
+  const TensorView out = activations.mixed(context.num_tokens, qkv_.query_width());
   Attend(context, pages, qkv_.Query(qkv), out);
   return output_.Forward(out, hidden, activations.mixer_partials(), hidden);
 }

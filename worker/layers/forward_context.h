@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/core/tensor.h"
+#include "kernels/ops/recurrent_batch.h"
 
 namespace krait {
 
@@ -18,6 +19,9 @@ struct ForwardContext {
   const int64_t* slot_mapping = nullptr;  // [T]: page * page_size + offset
   const int32_t* page_table = nullptr;    // [S, page_table_stride]
   int64_t page_table_stride = 0;
+  // Whose recurrent states they continue; its slots are valid only if the model has such layers.
+  RecurrentBatch recurrent;
+  StateTraffic* traffic = nullptr;       // counts what recurrent layers move, if set
   const int32_t* logits_rows = nullptr;  // [num_logits]: tokens whose logits are wanted, increasing
   int64_t num_logits = 0;
 };

@@ -49,9 +49,16 @@ absl::StatusOr<QkvParallelLinear> QkvParallelLinear::Load(const Checkpoint& chec
   const int64_t kv_size = dims.num_kv_heads * dims.head_dim;
   const int64_t k = dims.hidden_size;
   ColumnParts parts;
-  parts.Add(names.q, q_size, k, q_rows);
-  parts.Add(names.k, kv_size, k, kv_rows);
-  parts.Add(names.v, kv_size, k, kv_rows);
+  if (names.fused.empty()) {
+    parts.Add(names.q, q_size, k, q_rows);
+    parts.Add(names.k, kv_size, k, kv_rows);
+    parts.Add(names.v, kv_size, k, kv_rows);
+  } else {
+    const LinearNames fused{.weight = names.fused};
+    parts.Add(fused, q_size + 2 * kv_size, k, q_rows);
+    parts.Add(fused, q_size + 2 * kv_size, k, kv_rows + q_size);
+    parts.Add(fused, q_size + 2 * kv_size, k, kv_rows + (q_size + kv_size));
+  }
   ASSIGN_OR_RETURN(
       ColumnParallelLinear linear,
       ColumnParallelLinear::Load(checkpoint, std::move(parts.weights), parts.biases, context));

@@ -46,6 +46,7 @@ class ColumnParallelLinear {
 // heads, one key and one value head each.
 struct QkvNames {
   LinearNames q, k, v;  // biases: of all three, or of none
+  std::string fused;    // q, k and v stacked in one tensor without biases, instead
 };
 struct AttentionDims {
   int64_t hidden_size = 0;
@@ -69,6 +70,7 @@ class QkvParallelLinear {
   TensorView Key(const TensorView& qkv) const;
   TensorView Value(const TensorView& qkv) const;
   int64_t width() const { return linear_.n(); }
+  int64_t query_width() const { return num_heads_ * head_dim_; }
   int64_t num_heads() const { return num_heads_; }
   int64_t num_bytes() const { return linear_.num_bytes(); }
 

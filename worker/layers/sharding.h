@@ -13,6 +13,7 @@ struct Range {
 
   int64_t size() const { return end - begin; }
   Range operator*(int64_t factor) const { return {begin * factor, end * factor}; }
+  Range operator+(int64_t offset) const { return {begin + offset, end + offset}; }
   bool operator==(const Range&) const = default;
 };
 

@@ -11,6 +11,7 @@
 namespace krait {
 
 class CacheStorage;
+class StateStorage;
 
 // One rank's share of a language model. Rank thread only.
 class CausalLM {
@@ -19,16 +20,18 @@ class CausalLM {
 
   // What the caches must hold for this model on this rank.
   virtual PagedKvSpec KvSpec() const = 0;
+  virtual RecurrentStateSpec StateSpec() const = 0;  // empty: no recurrent layers
   // The part of the vocabulary whose logits this rank computes.
   virtual const VocabShard& vocab_shard() const = 0;
   // Of this rank's weights that every pass reads, whatever its rows: all but the embedding.
   virtual int64_t weight_bytes() const = 0;
 
-  // Runs the batch through all layers, writing the new tokens' K and V into `cache`, and leaves in
-  // `logits` [num_logits, vocab of this rank] f32 the logits of context.logits_rows. Fails only if
-  // a peer is lost.
+  // Runs the batch through all layers, writing the new tokens' K and V into `cache` and what they
+  // change of recurrent states into `states` (null if StateSpec is empty), and leaves in `logits`
+  // [num_logits, vocab of this rank] f32 the logits of context.logits_rows. Fails only if a peer is
+  // lost.
   virtual absl::Status Forward(const ForwardContext& context, CacheStorage& cache,
-                               const TensorView& logits) = 0;
+                               StateStorage* states, const TensorView& logits) = 0;
 };
 
 }  // namespace krait

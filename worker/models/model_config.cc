@@ -1,11 +1,14 @@
 #include "worker/models/model_config.h"
 
+#include <algorithm>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "worker/models/config_field.h"
 #include "worker/models/gguf_config.h"
 #include "worker/models/hugging_face_config.h"
+#include "worker/models/hybrid_layers.h"
 
 namespace krait {
 namespace {
@@ -75,7 +78,12 @@ absl::StatusOr<ModelConfig> ModelConfig::Load(const Checkpoint& checkpoint) {
   RETURN_IF_ERROR(CheckBiases(file, config));
   RETURN_IF_ERROR(CheckHead(file, checkpoint, config));
   config.layers.assign(config.num_layers, LayerKind::kAttention);
+  RETURN_IF_ERROR(LoadHybridLayers(checkpoint, config));
   return config;
+}
+
+int ModelConfig::num_attention_layers() const {
+  return static_cast<int>(std::count(layers.begin(), layers.end(), LayerKind::kAttention));
 }
 
 absl::StatusOr<std::vector<int32_t>> ModelConfig::LoadDraftTokenMap(

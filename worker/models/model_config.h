@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "worker/layers/mamba_dims.h"
 #include "worker/layers/rope_scaling.h"
 #include "worker/weights/checkpoint.h"
 
@@ -36,11 +37,20 @@ struct ModelConfig {
   int64_t max_context_tokens = 0;
   bool tie_word_embeddings = false;  // the head is the embedding
   std::vector<LayerKind> layers;     // [num_layers]
+  std::optional<MambaDims> mamba1;   // of the layers of this kind, all alike
+  std::optional<MambaDims> mamba2;   // same
+  // Which projections are one tensor: attention's (mha.in_proj: q, k, v) and Mamba1's
+  // (mamba.in_proj). Mamba2's always are.
+  bool fused_attention = false;
+  bool fused_mamba1 = false;
   // A draft whose head covers only some of the vocabulary: rows of lm_head.weight. Row i scores
   // token draft_token_map[i].
   std::optional<int64_t> draft_vocab_size;
 
   bool operator==(const ModelConfig&) const = default;
+
+  bool has_recurrent_layers() const { return mamba1.has_value() || mamba2.has_value(); }
+  int num_attention_layers() const;
 
   // Rows of the output head.
   int64_t head_rows() const { return draft_vocab_size.value_or(vocab_size); }

@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "worker/models/llama.h"
+#include "worker/models/hybrid_lm.h"
 #include "worker/models/model_tensors.h"
 
 namespace krait {
@@ -14,11 +14,11 @@ struct ModelEntry {
 };
 
 // To add an architecture: one line here, its fields in hugging_face_config.cc and gguf_config.cc, a
-// file beside llama.cc if no other computes the same.
+// file beside hybrid_lm.cc if no other computes the same.
 constexpr ModelEntry kModels[] = {
-    {"LlamaForCausalLM", &Llama::Load},
-    {"MistralForCausalLM", &Llama::Load},
-    {"Qwen2ForCausalLM", &Llama::Load},
+    {"LlamaForCausalLM", &HybridLm::Load},
+    {"MistralForCausalLM", &HybridLm::Load},
+    {"Qwen2ForCausalLM", &HybridLm::Load},
 };
 
 }  // namespace

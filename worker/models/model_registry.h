@@ -22,6 +22,7 @@ struct ModelInputs {
   int64_t max_positions = 0;                         // of any sequence
   int64_t max_tokens = 0;                            // of one pass
   int64_t max_logits = 0;                            // rows of one pass
+  int max_draft_tokens = 0;                          // of a sequence at a time
   std::function<void(double fraction)> on_progress;  // of loading, 0 to 1; may be empty
 };
 

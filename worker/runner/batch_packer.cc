@@ -19,6 +19,12 @@ const ForwardContext& BatchPacker::Pack(absl::Span<const BatchRow> rows) {
               .slot_mapping = slot_mapping_.data(),
               .page_table = page_table_.data(),
               .page_table_stride = static_cast<int64_t>(stride),
+              .recurrent = {.num_sequences = static_cast<int>(rows.size()),
+                            .query_start = query_start_.data(),
+                            .slots = state_slots_.data(),
+                            .first_position = first_positions_.data(),
+                            .final_position = final_positions_.data(),
+                            .state_position = state_positions_.data()},
               .logits_rows = logits_rows_.data(),
               .num_logits = static_cast<int64_t>(logits_rows_.size())};
   return context_;
@@ -31,6 +37,9 @@ void BatchPacker::Clear() {
   page_table_.clear();
   logits_rows_.clear();
   slot_mapping_.clear();
+  for (auto* each : {&state_slots_, &first_positions_, &final_positions_, &state_positions_}) {
+    each->clear();
+  }
 }
 
 void BatchPacker::Append(const BatchRow& row, size_t page_table_stride) {
@@ -46,6 +55,10 @@ void BatchPacker::Append(const BatchRow& row, size_t page_table_stride) {
     positions_.push_back(position);
     slot_mapping_.push_back(page * page_size_ + position % page_size_);
   }
+  state_slots_.push_back(row.state_slot);
+  first_positions_.push_back(row.first_position);
+  final_positions_.push_back(row.final_position);
+  state_positions_.push_back(row.state_position);
   const int32_t end = static_cast<int32_t>(token_ids_.size());
   query_start_.push_back(end);
   for (int32_t i = end - row.num_logits; i < end; ++i) logits_rows_.push_back(i);

@@ -18,6 +18,11 @@ struct BatchRow {
   absl::Span<const PageId>
       page_table;      // covers positions 0 .. first_position + token_ids.size() - 1
   int num_logits = 0;  // logits are wanted for the last so many of token_ids
+  // Of a model with recurrent layers (kernels/ops/recurrent_batch.h): its slot, up to which
+  // position tokens are final, and the final_position of the row before it of the same sequence.
+  StateSlotId state_slot = kNullSlot;
+  int final_position = 0;
+  int state_position = 0;
 };
 
 // Lays rows out as a ForwardContext, keeping the memory until the next Pack. One thread.
@@ -33,6 +38,7 @@ class BatchPacker {
 
   const int page_size_;
   std::vector<int32_t> token_ids_, positions_, query_start_, page_table_, logits_rows_;
+  std::vector<int32_t> state_slots_, first_positions_, final_positions_, state_positions_;
   std::vector<int64_t> slot_mapping_;
   ForwardContext context_;
 };

@@ -6,6 +6,7 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/cache/cache_storage.h"
+#include "worker/cache/state_storage.h"
 #include "worker/layers/sharding.h"
 #include "worker/models/model_registry.h"
 
@@ -19,6 +20,8 @@ struct ModelRunner::State {
   Communicator* comm = nullptr;
   std::unique_ptr<CausalLM> model;
   std::unique_ptr<CacheStorage> cache;
+  std::unique_ptr<StateStorage> states;  // null without recurrent layers
+  StateTraffic traffic;
   std::unique_ptr<BatchPacker> packer;
   Tensor logits;  // [max_logits, vocab of this rank], f32
 };
@@ -54,9 +57,14 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const ModelRunn
                                            .max_positions = state.max_positions,
                                            .max_tokens = options.max_tokens,
                                            .max_logits = options.max_logits,
+                                           .max_draft_tokens = options.max_draft_tokens,
                                            .on_progress = options.on_progress}));
   ASSIGN_OR_RETURN(state.cache,
                    CacheStorage::Create(state.model->KvSpec(), options.num_pages, backend));
+  if (RecurrentStateSpec spec = state.model->StateSpec(); !spec.empty()) {
+    ASSIGN_OR_RETURN(state.states,
+                     StateStorage::Create(std::move(spec), options.num_state_slots, backend));
+  }
   state.packer = std::make_unique<BatchPacker>(options.page_size);
   ASSIGN_OR_RETURN(
       state.logits,
@@ -69,15 +77,20 @@ ModelRunner::ModelRunner() : state_(std::make_unique<State>()) {}
 ModelRunner::~ModelRunner() = default;
 
 absl::StatusOr<TensorView> ModelRunner::Forward(absl::Span<const BatchRow> rows) {
-  const ForwardContext& context = state_->packer->Pack(rows);
+  ForwardContext context = state_->packer->Pack(rows);
+  context.traffic = &state_->traffic;
   CHECK(1 <= context.num_tokens && context.num_tokens <= state_->options.max_tokens);
   CHECK_LE(context.num_logits, state_->options.max_logits);
   const TensorView logits = state_->logits.view().Rows(0, context.num_logits);
-  RETURN_IF_ERROR(state_->model->Forward(context, *state_->cache, logits));
+  RETURN_IF_ERROR(state_->model->Forward(context, *state_->cache, state_->states.get(), logits));
   return logits;
 }
 
 void ModelRunner::PoisonPages(absl::Span<const PageId> pages) { state_->cache->Poison(pages); }
+
+void ModelRunner::PoisonState(StateSlotId slot) {
+  if (slot != kNullSlot) state_->states->Poison(slot);
+}
 
 const ModelRunnerOptions& ModelRunner::options() const { return state_->options; }
 
@@ -92,6 +105,23 @@ Backend* ModelRunner::backend() const { return state_->backend; }
 Communicator* ModelRunner::comm() const { return state_->comm; }
 
 int64_t ModelRunner::weight_bytes() const { return state_->model->weight_bytes(); }
+
+const RecurrentStateSpec& ModelRunner::state_spec() const {
+  static const RecurrentStateSpec kNone;
+  return state_->states == nullptr ? kNone : state_->states->spec();
+}
+
+int ModelRunner::num_state_slots() const {
+  return state_->states == nullptr ? 0 : state_->states->num_slots();
+}
+
+const StateTraffic& ModelRunner::state_traffic() const { return state_->traffic; }
+
+int64_t ModelRunner::num_state_copies() const {
+  return state_->states == nullptr ? 0 : state_->states->num_copies();
+}
+
+const StateStorage* ModelRunner::TEST_states() const { return state_->states.get(); }
 
 int64_t ModelRunner::kv_bytes_per_token() const {
   return state_->cache->spec().bytes_per_page() / state_->cache->spec().page_size;

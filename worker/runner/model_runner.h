@@ -17,13 +17,16 @@ namespace krait {
 
 class CacheStorage;
 class Checkpoint;
+class StateStorage;
 
 struct ModelRunnerOptions {
   DType weight_dtype = DType::kBF16;  // kBF16 or kF32
   int page_size = 16;
   int num_pages = 0;
-  int max_tokens = 256;                              // of one forward pass
-  int max_logits = 64;                               // rows of one forward pass
+  int num_state_slots = 0;   // sequences at a time, of a model with recurrent layers; else unused
+  int max_draft_tokens = 0;  // of a sequence at a time: how long its rings must be
+  int max_tokens = 256;      // of one forward pass
+  int max_logits = 64;       // rows of one forward pass
   std::function<void(double fraction)> on_progress;  // of loading, 0 to 1; may be empty
 };
 
@@ -47,6 +50,7 @@ class ModelRunner {
 
   // Fills freed pages with NaN so that a stale read shows. For invariant builds and tests.
   void PoisonPages(absl::Span<const PageId> pages);
+  void PoisonState(StateSlotId slot);  // kNullSlot: nothing
 
   const ModelRunnerOptions& options() const;
   const VocabShard& vocab_shard() const;
@@ -58,6 +62,12 @@ class ModelRunner {
   // Read by every forward pass whatever its rows: this rank's weights.
   int64_t weight_bytes() const;
   int64_t kv_bytes_per_token() const;  // of this rank
+  // What this rank's recurrent layers keep; empty without such layers.
+  const RecurrentStateSpec& state_spec() const;
+  int num_state_slots() const;                // 0 without such layers
+  const StateTraffic& state_traffic() const;  // of all passes so far
+  int64_t num_state_copies() const;
+  const StateStorage* TEST_states() const;  // null without recurrent layers
 
  private:
   ModelRunner();

@@ -26,7 +26,8 @@ SequenceLimits LimitsOf(const ModelRunner& runner) {
   return {.vocab_size = runner.vocab_size(),
           .max_positions = runner.max_positions(),
           .page_size = runner.options().page_size,
-          .num_pages = runner.options().num_pages};
+          .num_pages = runner.options().num_pages,
+          .num_state_slots = runner.num_state_slots()};
 }
 
 // How many draws count: each one after a draft that equals the draw before it. A row that is not
@@ -99,13 +100,18 @@ absl::Status RankExecutor::State::CheckPlan(const StepPlan& plan) {
 }
 
 absl::Status RankExecutor::State::ApplyEndsAndStarts(const StepPlan& plan) {
+  const auto poison = [this](const FreedCache& freed) {
+    if (!kInvariantsEnabled) return;
+    runner->PoisonPages(freed.pages);
+    runner->PoisonState(freed.state_slot);
+  };
   for (const SequenceId id : plan.preempts) {
-    ASSIGN_OR_RETURN(const std::vector<PageId> pages, table.Preempt(id));
-    if (kInvariantsEnabled) runner->PoisonPages(pages);
+    ASSIGN_OR_RETURN(const FreedCache freed, table.Preempt(id));
+    poison(freed);
   }
   for (const SequenceId id : plan.ends) {
-    ASSIGN_OR_RETURN(const std::vector<PageId> pages, table.End(id));
-    if (kInvariantsEnabled) runner->PoisonPages(pages);
+    ASSIGN_OR_RETURN(const FreedCache freed, table.End(id));
+    poison(freed);
   }
   for (const SequenceStart& start : plan.starts) RETURN_IF_ERROR(table.Start(start));
   return absl::OkStatus();
@@ -146,7 +152,10 @@ absl::StatusOr<TensorView> RankExecutor::State::RunPass() {
         {.token_ids = absl::MakeConstSpan(pass_tokens).subspan(item.first_token, num_tokens),
          .first_position = item.sequence->num_computed,
          .page_table = item.sequence->page_table,
-         .num_logits = item.num_logits});
+         .num_logits = item.num_logits,
+         .state_slot = item.sequence->state_slot,
+         .final_position = item.sequence->num_computed + item.work->num_tokens,
+         .state_position = item.sequence->state_position});
   }
   return runner->Forward(batch_rows);
 }
@@ -172,6 +181,8 @@ absl::StatusOr<std::vector<SampledToken>> RankExecutor::State::Draw(const Tensor
 SequenceResult RankExecutor::State::CommitItem(const Item& item, absl::Span<SampledToken> draws) {
   RankSequence& sequence = *item.sequence;
   SequenceResult result{.id = item.work->id};
+  // The pass folded what was known; accepted drafts are still in the rings.
+  sequence.state_position = sequence.num_computed + item.work->num_tokens;
   if (draws.empty()) {
     sequence.num_computed += item.work->num_tokens;
     return result;

@@ -216,6 +216,26 @@ int64_t RankGroup::kv_bytes_per_token() const {
   return bytes;
 }
 
+int RankGroup::num_state_slots() const { return state_->ranks[0].runner->num_state_slots(); }
+
+int64_t RankGroup::state_bytes_per_slot() const {
+  int64_t bytes = 0;
+  for (const Rank& rank : state_->ranks) bytes += rank.runner->state_spec().bytes_per_slot();
+  return bytes;
+}
+
+StateTraffic RankGroup::state_traffic() const {
+  StateTraffic sum;
+  for (const Rank& rank : state_->ranks) sum += rank.runner->state_traffic();
+  return sum;
+}
+
+int64_t RankGroup::num_state_copies() const {
+  int64_t copies = 0;
+  for (const Rank& rank : state_->ranks) copies += rank.runner->num_state_copies();
+  return copies;
+}
+
 std::vector<std::string> RankGroup::devices() const {
   std::vector<std::string> devices;
   for (const Rank& rank : state_->ranks) devices.push_back(rank.backend->device().ToString());

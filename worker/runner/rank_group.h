@@ -37,6 +37,11 @@ class RankGroup {
   const std::string& weights_digest() const;
   int64_t weight_bytes() const;              // over all ranks
   int64_t kv_bytes_per_token() const;        // over all ranks
+  int num_state_slots() const;               // 0 without recurrent layers
+  int64_t state_bytes_per_slot() const;      // over all ranks
+  // What recurrent layers have moved and copied so far, over all ranks; between steps only.
+  StateTraffic state_traffic() const;
+  int64_t num_state_copies() const;
   std::vector<std::string> devices() const;  // by rank, e.g. "cpu:0"
 
  private:

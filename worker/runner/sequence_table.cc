@@ -37,19 +37,21 @@ absl::Status SequenceTable::Start(const SequenceStart& start) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<PageId>> SequenceTable::Preempt(SequenceId id) {
+absl::StatusOr<FreedCache> SequenceTable::Preempt(SequenceId id) {
   const auto it = sequences_.find(id);
   if (it == sequences_.end()) return Contradiction(id, "is preempted but is unknown");
-  it->second->num_computed = 0;
-  return std::exchange(it->second->page_table, {});
+  RankSequence& sequence = *it->second;
+  sequence.num_computed = sequence.state_position = 0;
+  return FreedCache{std::exchange(sequence.page_table, {}),
+                    std::exchange(sequence.state_slot, kNullSlot)};
 }
 
-absl::StatusOr<std::vector<PageId>> SequenceTable::End(SequenceId id) {
+absl::StatusOr<FreedCache> SequenceTable::End(SequenceId id) {
   const auto it = sequences_.find(id);
   if (it == sequences_.end()) return Contradiction(id, "ends but is unknown");
-  std::vector<PageId> pages = std::move(it->second->page_table);
+  FreedCache freed{std::move(it->second->page_table), it->second->state_slot};
   sequences_.erase(it);
-  return pages;
+  return freed;
 }
 
 absl::StatusOr<RankSequence*> SequenceTable::Prepare(const SequenceWork& work, int64_t step_id) {
@@ -59,6 +61,7 @@ absl::StatusOr<RankSequence*> SequenceTable::Prepare(const SequenceWork& work, i
   RETURN_IF_ERROR(CheckWork(sequence, work, step_id));
   sequence.page_table.insert(sequence.page_table.end(), work.new_pages.begin(),
                              work.new_pages.end());
+  if (work.state_slot != kNullSlot) sequence.state_slot = work.state_slot;
   sequence.last_step = step_id;
   return &sequence;
 }
@@ -77,6 +80,7 @@ absl::Status SequenceTable::CheckWork(const RankSequence& sequence, const Sequen
   }
   RETURN_IF_ERROR(CheckTokens(work.id, work.draft_token_ids));
   RETURN_IF_ERROR(CheckPath(sequence, work));
+  RETURN_IF_ERROR(CheckSlot(sequence, work));
   return CheckPages(sequence, work);
 }
 
@@ -92,6 +96,24 @@ absl::Status SequenceTable::CheckPath(const RankSequence& sequence,
   if (end <= sequence.prompt_tokens && work.draft_token_ids.empty()) return absl::OkStatus();
   return Contradiction(work.id, "prefills to position ", end, " and ", work.draft_token_ids.size(),
                        " drafts after a prompt of ", sequence.prompt_tokens);
+}
+
+// One slot at a time, nobody else's, if the model has any.
+absl::Status SequenceTable::CheckSlot(const RankSequence& sequence,
+                                      const SequenceWork& work) const {
+  const StateSlotId slot = work.state_slot;
+  const bool wants_one = limits_.num_state_slots > 0 && sequence.state_slot == kNullSlot;
+  if (slot == kNullSlot && !wants_one) return absl::OkStatus();
+  if (!wants_one || slot < 0 || slot >= limits_.num_state_slots) {
+    return Contradiction(work.id, "with state slot ", sequence.state_slot, " gets ", slot, " of ",
+                         limits_.num_state_slots);
+  }
+  for (const auto& [id, other] : sequences_) {
+    if (other->state_slot == slot) {
+      return Contradiction(work.id, "gets state slot ", slot, ", which sequence ", id, " has");
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status SequenceTable::CheckPages(const RankSequence& sequence,

@@ -19,10 +19,18 @@ struct RankSequence {
   int prompt_tokens = 0;
   SamplingParams sampling;
   std::vector<PageId> page_table;
-  int num_computed = 0;    // tokens whose K and V are final
+  int num_computed = 0;  // tokens whose K and V are final
+  StateSlotId state_slot = kNullSlot;
+  int state_position = 0;  // tokens before it are in the slot's stored state
   int64_t last_step = -1;  // that named it
   // A row was not finite: it may only end.
   bool failed = false;
+};
+
+// What a sequence held; another's from now on.
+struct FreedCache {
+  std::vector<PageId> pages;
+  StateSlotId state_slot = kNullSlot;
 };
 
 // The limits a plan is held against.
@@ -31,6 +39,7 @@ struct SequenceLimits {
   int max_positions = 0;
   int page_size = 0;
   int num_pages = 0;
+  int num_state_slots = 0;
 };
 
 // The live sequences of one rank. It checks what a plan claims before anything runs, for a plan
@@ -41,10 +50,10 @@ class SequenceTable {
   explicit SequenceTable(const SequenceLimits& limits) : limits_(limits) {}
 
   absl::Status Start(const SequenceStart& start);
-  // The pages it held; its tokens stay, none of them computed.
-  absl::StatusOr<std::vector<PageId>> Preempt(SequenceId id);
-  // The pages it held.
-  absl::StatusOr<std::vector<PageId>> End(SequenceId id);
+  // What it held; its tokens stay, none of them computed.
+  absl::StatusOr<FreedCache> Preempt(SequenceId id);
+  // What it held.
+  absl::StatusOr<FreedCache> End(SequenceId id);
   // Appends the new pages and returns the sequence, if `work` fits it and it has no other work in
   // `step_id`.
   absl::StatusOr<RankSequence*> Prepare(const SequenceWork& work, int64_t step_id);
@@ -52,6 +61,7 @@ class SequenceTable {
   int size() const { return static_cast<int>(sequences_.size()); }
 
  private:
+  absl::Status CheckSlot(const RankSequence& sequence, const SequenceWork& work) const;
   absl::Status CheckTokens(SequenceId id, const std::vector<TokenId>& tokens) const;
   absl::Status CheckWork(const RankSequence& sequence, const SequenceWork& work,
                          int64_t step_id) const;

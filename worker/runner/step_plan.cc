@@ -41,7 +41,7 @@ uint64_t StepPlan::Hash() const {
   hasher.Add(static_cast<int64_t>(work.size()));
   for (const SequenceWork& item : work) {
     hasher.Add(item.id).Add(static_cast<int64_t>(item.path)).AddList(item.new_pages);
-    hasher.Add(int64_t{item.num_tokens});
+    hasher.Add(int64_t{item.state_slot}).Add(int64_t{item.num_tokens});
     hasher.AddList(item.draft_token_ids);
   }
   return hasher.AddList(preempts).AddList(ends).hash();

@@ -28,6 +28,9 @@ struct SequenceWork {
   SequenceId id = 0;
   ComputePath path = ComputePath::kDecode;  // of all its tokens
   std::vector<PageId> new_pages;            // appended to its page table before the pass
+  // Of a model with recurrent layers, with the first work and the first after a preemption: its slot
+  // until it ends or is preempted.
+  StateSlotId state_slot = kNullSlot;
   // Known tokens to run, from the first one that is not yet computed. kPrefill: a chunk of the
   // prompt. kDecode: 1 for the last drawn token; more are generated tokens computed again, known
   // drafts. Logits and a draw follow only if this reaches the last known token.

@@ -34,7 +34,9 @@ absl::StatusOr<std::unique_ptr<DraftModelProposer>> DraftModelProposer::Create(
   ASSIGN_OR_RETURN(proposer->model_, DraftModel::Load(options));
   const ModelRunnerOptions& runner = proposer->model_->runner().options();
   proposer->cache_ = std::make_unique<CacheManager>(
-      CacheConfig{.num_pages = runner.num_pages, .page_size = runner.page_size});
+      CacheConfig{.num_pages = runner.num_pages,
+                  .page_size = runner.page_size,
+                  .num_state_slots = proposer->model_->runner().num_state_slots()});
   return proposer;
 }
 
@@ -59,8 +61,10 @@ void DraftModelProposer::Release(SequenceId id) {
 void DraftModelProposer::Drop(Entry& entry) {
   if (entry.cursor.page_table.empty()) return;
   if (kInvariantsEnabled) model_->runner().PoisonPages(entry.cursor.page_table);
+  model_->runner().PoisonState(kInvariantsEnabled ? entry.cursor.state_slot : kNullSlot);
   cache_->Release(entry.cursor);
   entry.fed.clear();
+  entry.state_position = 0;
 }
 
 int DraftModelProposer::num_cached() const {
@@ -95,7 +99,9 @@ void DraftModelProposer::Rewind(Entry& entry, absl::Span<const TokenId> tokens) 
   const auto parted =
       std::mismatch(entry.fed.begin(), entry.fed.end(), tokens.begin(), tokens.end());
   // The last committed token is always fed again: its logits draw the first draft.
-  const size_t kept = std::min<size_t>(parted.first - entry.fed.begin(), tokens.size() - 1);
+  size_t kept = std::min<size_t>(parted.first - entry.fed.begin(), tokens.size() - 1);
+  // Only another sequence under this id gets here: what was committed stays.
+  if (static_cast<int>(kept) < entry.state_position) kept = entry.state_position = 0;
   entry.fed.resize(kept);
   cache_->Rollback(entry.cursor, static_cast<int>(kept));
 }
@@ -166,6 +172,15 @@ std::vector<DraftModelProposer::Chunk> DraftModelProposer::PlanPass(std::vector<
   return chunks;
 }
 
+// Recurrent states may take in what is committed, but for the last token, which the next call feeds
+// again.
+int DraftModelProposer::FinalPosition(const Chunk& chunk) {
+  const Entry& entry = *chunk.drafting->entry;
+  const int end = static_cast<int>(entry.fed.size() + chunk.tokens.size());
+  const int committed = static_cast<int>(chunk.drafting->row->tokens.size());
+  return std::max(entry.state_position, std::min(end, committed - 1));
+}
+
 absl::Status DraftModelProposer::RunPass(absl::Span<Chunk> chunks) {
   std::vector<BatchRow> rows;
   std::vector<SampleRow> samples;
@@ -175,7 +190,10 @@ absl::Status DraftModelProposer::RunPass(absl::Span<Chunk> chunks) {
     rows.push_back({.token_ids = chunk.tokens,
                     .first_position = static_cast<int>(entry.fed.size()),
                     .page_table = entry.cursor.page_table,
-                    .num_logits = chunk.draws ? 1 : 0});
+                    .num_logits = chunk.draws ? 1 : 0,
+                    .state_slot = entry.cursor.state_slot,
+                    .final_position = FinalPosition(chunk),
+                    .state_position = entry.state_position});
     num_tokens += static_cast<int>(chunk.tokens.size());
     if (!chunk.draws) continue;
     samples.push_back({.params = &entry.sampling,
@@ -190,6 +208,7 @@ absl::Status DraftModelProposer::RunPass(absl::Span<Chunk> chunks) {
   size_t next = 0;
   for (Chunk& chunk : chunks) {
     Entry& entry = *chunk.drafting->entry;
+    entry.state_position = FinalPosition(chunk);
     entry.fed.insert(entry.fed.end(), chunk.tokens.begin(), chunk.tokens.end());
     cache_->Commit(entry.cursor, static_cast<int>(chunk.tokens.size()));
     if (!chunk.draws) continue;

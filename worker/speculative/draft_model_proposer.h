@@ -49,6 +49,7 @@ class DraftModelProposer final : public Proposer {
     int prompt_tokens = 0;
     std::vector<TokenId> fed;  // tokens whose K and V are in the cache
     CacheCursor cursor;        // over them
+    int state_position = 0;    // of them, how many the stored recurrent states cannot give back
     int64_t last_call = 0;
   };
   // A row of the call that runs.
@@ -81,6 +82,7 @@ class DraftModelProposer final : public Proposer {
   bool Reserve(Entry& entry, int num_tokens);
   bool EvictOldest();
   void Drop(Entry& entry);
+  static int FinalPosition(const Chunk& chunk);
   absl::Status RunPass(absl::Span<Chunk> chunks);
   void Count(const std::vector<Drafting>& batch);
 

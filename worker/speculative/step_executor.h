@@ -17,6 +17,7 @@ class StepExecutor {
                                              absl::Duration deadline) = 0;
   virtual int vocab_size() const = 0;
   virtual int max_context_tokens() const = 0;
+  virtual int num_state_slots() const = 0;  // 0: the model has no recurrent layers
 };
 
 }  // namespace krait

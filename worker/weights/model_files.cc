@@ -48,6 +48,8 @@ absl::StatusOr<ModelFiles> FromFolder(const std::string& directory) {
   }
   files.config_json = (fs::path(directory) / "config.json").string();
   if (!fs::exists(files.config_json, error)) return Bad(files.config_json, "missing");
+  const std::string mamba = (fs::path(directory) / "mamba_config.json").string();
+  if (fs::exists(mamba, error)) files.mamba_config_json = mamba;
   const std::string index = (fs::path(directory) / "model.safetensors.index.json").string();
   if (fs::exists(index, error)) files.index_json = index;
   if (files.shards.size() > 1 && files.index_json.empty()) return Bad(index, "missing");

@@ -13,6 +13,7 @@ struct ModelFiles {
   std::string directory;            // of the model; of the file, if a file was given
   std::string gguf;                 // path, empty for safetensors
   std::string config_json;          // path, empty for GGUF
+  std::string mamba_config_json;    // path of a hybrid's second configuration, empty without
   std::vector<std::string> shards;  // safetensors paths, sorted; empty for GGUF
   std::string index_json;           // path if the folder has an index, else empty
 

@@ -9,13 +9,14 @@
 #include "kernels/core/bf16.h"
 
 namespace krait {
-namespace {
 
 void RoundTo(DType dtype, float* values, int64_t count) {
   if (dtype == DType::kF32) return;
   CHECK(dtype == DType::kBF16) << "weights are kept as f32 or bf16, not " << Name(dtype);
   for (int64_t i = 0; i < count; ++i) values[i] = FromBf16(ToBf16(values[i]));
 }
+
+namespace {
 
 int64_t RowsOf(const WeightSlice& slice) { return slice.row_end - slice.row_begin; }
 int64_t ColumnsOf(const WeightSlice& slice) { return slice.col_end - slice.col_begin; }

@@ -33,6 +33,9 @@ struct WeightSlice {
                              int64_t end);
 };
 
+// Rounds `count` numbers to `dtype` (kF32, kBF16), in place.
+void RoundTo(DType dtype, float* values, int64_t count);
+
 // The slices stacked by rows (q over k over v, gate over up), all with as many columns. The source
 // reads from `checkpoint`, which must outlive it; values are rounded to `dtype` (kF32, kBF16).
 // INVALID_ARGUMENT or NOT_FOUND as Checkpoint::Expect, before anything is read.

@@ -3,13 +3,13 @@
 #include <random>
 
 #include "gtest/gtest.h"
-#include "worker/cache/page_allocator.h"
+#include "worker/cache/id_allocator.h"
 
 namespace krait {
 namespace {
 
-TEST(PageAllocatorTest, FreedPageIsReusedFirst) {
-  PageAllocator allocator(4);
+TEST(IdAllocatorTest, FreedPageIsReusedFirst) {
+  IdAllocator allocator(4);
   std::vector<PageId> pages;
   allocator.Allocate(3, pages);
   allocator.Free({pages[1]});
@@ -19,8 +19,8 @@ TEST(PageAllocatorTest, FreedPageIsReusedFirst) {
   allocator.CheckIntegrity();
 }
 
-TEST(PageAllocatorDeathTest, FreeingTwiceIsABug) {
-  PageAllocator allocator(2);
+TEST(IdAllocatorDeathTest, FreeingTwiceIsABug) {
+  IdAllocator allocator(2);
   std::vector<PageId> pages;
   allocator.Allocate(1, pages);
   allocator.Free(pages);

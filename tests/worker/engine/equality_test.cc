@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/support/counting_observer.h"
+#include "tests/support/hybrid_checkpoint.h"
 #include "tests/support/sink_log.h"
 #include "tests/support/tiny_checkpoint.h"
 #include "worker/engine/engine.h"
@@ -67,11 +68,14 @@ void CutLayers(TinyModel& model, int64_t num_layers) {
 struct ModelKind {
   const char* name;
   testing::TinyModelOptions options;
+  const char* mixers = "AAAA";  // HybridOptions::mixers
 };
 const ModelKind kModelKinds[] = {
-    {"full", {}},
-    {"windowed", {.sliding_window = 11}},
+    {"full", {}},           {"windowed", {.sliding_window = 11}},
+    {"mamba1", {}, "1A1A"}, {"mamba2", {}, "2A2A"},
+    {"mixed", {}, "12A2"},  {"recurrent", {}, "2221"},
 };
+constexpr const char* kKindNames[] = {"full", "windowed", "mamba1", "mamba2", "mixed", "recurrent"};
 
 const ModelKind& FindModelKind(const std::string& name) {
   for (const ModelKind& kind : kModelKinds) {
@@ -96,7 +100,8 @@ class EqualityTest : public ::testing::Test {
   // The target and its drafts.
   static void WriteModels(const ModelKind& kind) {
     const std::string root = absl::StrCat(*dir_, "/", kind.name, "/");
-    const TinyModel target = testing::MakeTinyModel(kind.options);
+    const TinyModel target =
+        testing::MakeHybridModel({.mixers = kind.mixers, .base = kind.options});
     CHECK_OK(testing::WriteTinyFolder(target, root + "target"));
     TinyModel cut = target;
     CutLayers(cut, 2);
@@ -259,13 +264,13 @@ class ModelEqualityTest : public EqualityTest, public ::testing::WithParamInterf
  protected:
   ModelEqualityTest() : EqualityTest(GetParam()) {}
 };
-INSTANTIATE_TEST_SUITE_P(Models, ModelEqualityTest, ::testing::Values("full", "windowed"),
+INSTANTIATE_TEST_SUITE_P(Models, ModelEqualityTest, ::testing::ValuesIn(kKindNames),
                          [](const auto& info) { return std::string(info.param); });
 
-// A sliding window that hides something: the prompts of 19 and 75 tokens.
+// A sliding window hides something from the prompts of 19 and 75 tokens; other mixers do more.
 TEST_P(ModelEqualityTest, ModelsDifferFromEachOther) {
   const std::vector<Output> own = Reference();
-  const std::string other = kind_.options.sliding_window == 0 ? "windowed" : "full";
+  const std::string other = kind_.name == std::string("full") ? "windowed" : "full";
   EngineConfig config = Config();
   config.group.model_path = absl::StrCat(*dir_, "/", other, "/target");
   const std::vector<Output> others = RunAlone(*Make(config, nullptr), Generations());
@@ -390,13 +395,20 @@ TEST_P(DraftEqualityTest, AnyKEqualsNone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Drafts, DraftEqualityTest,
-    ::testing::Values(ModelAndDraft{"full", "ngram"}, ModelAndDraft{"full", "cut"},
-                      ModelAndDraft{"full", "target"}, ModelAndDraft{"full", "noisy"},
-                      ModelAndDraft{"full", "reduced"}, ModelAndDraft{"windowed", "ngram"},
-                      ModelAndDraft{"windowed", "target"}, ModelAndDraft{"windowed", "noisy"}),
-    [](const auto& info) { return absl::StrCat(info.param.model, "_", info.param.draft); });
+std::vector<ModelAndDraft> ModelsAndDrafts() {
+  std::vector<ModelAndDraft> all;
+  for (const char* model : kKindNames) {
+    for (const char* draft : {"ngram", "cut", "target", "noisy", "reduced"}) {
+      all.push_back({model, draft});
+    }
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Drafts, DraftEqualityTest, ::testing::ValuesIn(ModelsAndDrafts()),
+                         [](const auto& info) {
+                           return absl::StrCat(info.param.model, "_", info.param.draft);
+                         });
 
 TEST_P(ModelEqualityTest, AdaptiveKEqualsNone) {
   Reference();

@@ -1,4 +1,4 @@
-#include "worker/models/llama.h"
+#include "worker/models/hybrid_lm.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
