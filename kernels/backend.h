@@ -33,6 +33,7 @@ class Backend {
 
   // Start-up only. RESOURCE_EXHAUSTED names the bytes.
   virtual absl::StatusOr<Tensor> Allocate(DType dtype, Shape shape) = 0;  // zeroed
+  // In the order in which a step reads the weights. Their memory may be the backend's until it goes.
   virtual absl::StatusOr<std::unique_ptr<LinearWeight>> PrepareLinear(
       const LinearSource& source) = 0;
 

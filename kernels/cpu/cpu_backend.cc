@@ -37,7 +37,7 @@ absl::StatusOr<Tensor> CpuBackend::Allocate(DType dtype, Shape shape) {
 absl::StatusOr<std::unique_ptr<LinearWeight>> CpuBackend::PrepareLinear(
     const LinearSource& source) {
   ASSIGN_OR_RETURN(std::unique_ptr<PackedWeight> weight,
-                   PackedWeight::Pack(source, PanelWidth(context_.target)));
+                   PackedWeight::Pack(source, PanelWidth(context_.target), weights_));
   return std::unique_ptr<LinearWeight>(std::move(weight));
 }
 

@@ -5,6 +5,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/weight_arena.h"
 
 namespace krait::kernels {
 
@@ -69,6 +70,7 @@ class CpuBackend final : public Backend {
   const Device device_;
   ThreadPool pool_;
   const CpuContext context_;
+  WeightArena weights_;
 };
 
 }  // namespace krait::kernels

@@ -29,9 +29,10 @@ PackedWeight::PackedWeight(const LinearSource& source, int panel_width)
 }
 
 absl::StatusOr<std::unique_ptr<PackedWeight>> PackedWeight::Pack(const LinearSource& source,
-                                                                 int panel_width) {
+                                                                 int panel_width,
+                                                                 WeightArena& arena) {
   std::unique_ptr<PackedWeight> weight(new PackedWeight(source, panel_width));
-  weight->data_ = AllocateAligned(weight->num_bytes());
+  weight->data_ = arena.Allocate(weight->num_bytes());
   if (weight->data_ == nullptr) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no memory for ", weight->num_bytes(), " bytes of weights"));
@@ -50,7 +51,7 @@ absl::StatusOr<std::unique_ptr<PackedWeight>> PackedWeight::Pack(const LinearSou
 
 void PackedWeight::PackRow(int64_t row, const float* weights) {
   const int64_t column = row % panel_width_, half = panel_width_ / 2;
-  std::byte* panel = data_.get() + row / panel_width_ * panel_bytes();
+  std::byte* panel = data_ + row / panel_width_ * panel_bytes();
   if (dtype_ == DType::kF32) {
     float* to = reinterpret_cast<float*>(panel) + column;
     for (int64_t k = 0; k < k_; ++k) to[k * panel_width_] = weights[k];

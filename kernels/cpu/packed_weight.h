@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "kernels/cpu/aligned_buffer.h"
+#include "kernels/cpu/weight_arena.h"
 #include "kernels/ops/linear.h"
 
 namespace krait::kernels {
@@ -20,9 +20,9 @@ namespace krait::kernels {
 class PackedWeight final : public LinearWeight {
  public:
   // Reads `source` in slices of a few MB. RESOURCE_EXHAUSTED names the bytes; else the errors of
-  // source.read_rows. `panel_width` is even.
+  // source.read_rows. `panel_width` is even; `arena` outlives every use of the weight.
   static absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const LinearSource& source,
-                                                            int panel_width);
+                                                            int panel_width, WeightArena& arena);
 
   int64_t n() const override { return n_; }
   int64_t k() const override { return k_; }
@@ -33,7 +33,7 @@ class PackedWeight final : public LinearWeight {
   int panel_width() const { return panel_width_; }
   int64_t num_panels() const { return (n_ + panel_width_ - 1) / panel_width_; }
   int64_t panel_bytes() const { return k_ * panel_width_ * ByteSize(dtype_); }
-  const std::byte* panel(int64_t index) const { return data_.get() + index * panel_bytes(); }
+  const std::byte* panel(int64_t index) const { return data_ + index * panel_bytes(); }
 
  private:
   PackedWeight(const LinearSource& source, int panel_width);
@@ -44,7 +44,7 @@ class PackedWeight final : public LinearWeight {
   const int64_t k_blocks_;
   const DType dtype_;
   const int panel_width_;
-  AlignedBuffer data_;
+  std::byte* data_ = nullptr;  // borrowed from the arena
 };
 
 }  // namespace krait::kernels
