@@ -28,8 +28,9 @@ inline TensorView Matrix(std::vector<float>& values, int64_t rows, int64_t colum
   return TensorView(values.data(), DType::kF32, {rows, columns});
 }
 
-inline std::unique_ptr<Backend> MakeBackend(int num_threads) {
-  return CreateCpuBackend({.num_threads = num_threads});
+// `target` as in CpuBackendOptions.
+inline std::unique_ptr<Backend> MakeBackend(int num_threads, const char* target = "") {
+  return CreateCpuBackend({.num_threads = num_threads, .target = target});
 }
 
 inline void CheckNear(double value, double expected, double tolerance) {

@@ -74,13 +74,23 @@ using Tag = hn::ScalableTag<float>;
 using Vec = hn::Vec<Tag>;
 inline constexpr int kHalf = static_cast<int>(hn::MaxLanes(Tag()));
 inline constexpr int kWidth = 2 * kHalf;
-inline constexpr int kMaxTileRows = 6;
+inline constexpr bool kWideRegisters = HWY_TARGET == HWY_AVX3;
+inline constexpr int kMaxTileRows = kWideRegisters ? 8 : 6;
 
-// Panels a tile of `rows` covers: 2 rows panels sums must fit beside weights and a broadcast.
+// Panels a tile of `rows` covers: 2 rows panels sums must fit beside weights and a broadcast. With
+// more sums than the multiply-adds' latency needs, further panels only scatter what is read.
 constexpr int TilePanels(int rows) {
-  if (HWY_TARGET == HWY_AVX3) return rows <= 2 ? 4 : 2;
+  if (kWideRegisters) return rows <= 2 ? 2 : 1;
   return rows == 1 ? 4 : rows == 2 ? 2 : 1;
 }
+
+// Whether a tile asks for its weights ahead of their use: where several rows' multiply-adds fill
+// the window in which the processor looks for loads, memory would idle. With few rows its own
+// look-ahead suffices, and more requests only get in the way.
+constexpr bool ReadsAhead(int rows) { return rows > (kWideRegisters ? 2 : 1); }
+// How far, along a panel and into the next one.
+inline constexpr int64_t kAheadBytes = 4096;
+inline constexpr int64_t kLine = 64;
 
 struct Pair {
   Vec low, high;  // outputs [0, kHalf) and [kHalf, kWidth) of a panel
@@ -111,16 +121,33 @@ struct Sums {
   Pair at[kRows][kPanels];
 };
 
-// Continues the chains over k in [k_begin, k_end). No calls in this loop: the compiler would keep
-// the sums in memory.
+template <typename Weights>
+HWY_INLINE void ReadAhead(const std::byte* panel, int64_t k) {
+  const std::byte* at = panel + k * Weights::kBytes + kAheadBytes;
+#pragma GCC unroll 2
+  for (int64_t byte = 0; byte < Weights::kBytes; byte += kLine) __builtin_prefetch(at + byte, 0, 3);
+}
+
+// The chains of one block, k in [k_begin, k_end), into `out`. Every loop over the sums is unrolled:
+// one dynamic index, and the compiler would keep them in memory instead of registers.
 template <typename Weights, int kRows, int kPanels>
-HWY_INLINE void Accumulate(const std::byte* panels, int64_t panel_bytes, const float* x,
-                           int64_t x_stride, int64_t k_begin, int64_t k_end,
-                           Sums<kRows, kPanels>& sums) {
+HWY_INLINE void SumBlock(const LinearJob& job, const std::byte* panels, const float* x,
+                         int64_t k_begin, int64_t k_end, float (*out)[kPanels][kWidth]) {
+  const int64_t panel_bytes = job.panel_bytes, x_stride = job.x_stride;
+  Sums<kRows, kPanels> sums;
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) sums.at[r][p] = {hn::Zero(Tag()), hn::Zero(Tag())};
+  }
   for (int64_t k = k_begin; k < k_end; ++k) {
     Pair weights[kPanels];
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) weights[p] = Weights::Load(panels + p * panel_bytes, k);
+    for (int p = 0; p < kPanels; ++p) {
+      const std::byte* panel = panels + p * panel_bytes;
+      if (ReadsAhead(kRows)) ReadAhead<Weights>(panel, k);
+      weights[p] = Weights::Load(panel, k);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const Vec xk = hn::Set(Tag(), x[r * x_stride + k]);
@@ -131,39 +158,21 @@ HWY_INLINE void Accumulate(const std::byte* panels, int64_t panel_bytes, const f
       }
     }
   }
-}
-
-// The chains of one block: k in [k_begin, k_end). Asks for the next tile's weights meanwhile: with
-// several rows the multiply-adds fill the window in which the processor looks for loads, and memory
-// would idle. (With one row its own look-ahead suffices, and more requests only get in the way.)
-template <typename Weights, int kRows, int kPanels>
-HWY_INLINE Sums<kRows, kPanels> SumBlock(const LinearJob& job, const std::byte* panels,
-                                         const float* x, int64_t k_begin, int64_t k_end) {
-  constexpr int64_t kChunk = 32, kLine = 64;
-  const int64_t panel_bytes = job.panel_bytes;
-  const std::byte* next = panels + kPanels * panel_bytes;
-  Sums<kRows, kPanels> sums;
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) sums.at[r][p] = {hn::Zero(Tag()), hn::Zero(Tag())};
-  }
-  for (int64_t k = k_begin; k < k_end; k += kChunk) {
-    const int64_t chunk_end = std::min(k + kChunk, k_end);
-    for (int p = 0; kRows > 1 && p < kPanels; ++p) {
-      const std::byte* panel = next + p * panel_bytes;
-      for (int64_t at = k * Weights::kBytes; at < chunk_end * Weights::kBytes; at += kLine) {
-        __builtin_prefetch(panel + at, 0, 2);  // into the second-level cache
-      }
+    for (int p = 0; p < kPanels; ++p) {
+      hn::StoreU(sums.at[r][p].low, Tag(), out[r][p]);
+      hn::StoreU(sums.at[r][p].high, Tag(), out[r][p] + kHalf);
     }
-    Accumulate<Weights, kRows, kPanels>(panels, panel_bytes, x, job.x_stride, k, chunk_end, sums);
   }
-  return sums;
 }
 
-HWY_INLINE void Spill(const Pair& pair, float* to) {
-  hn::StoreU(pair.low, Tag(), to);
-  hn::StoreU(pair.high, Tag(), to + kHalf);
+// total += sums, [count].
+HWY_INLINE void AddSums(const float* sums, int64_t count, float* total) {
+  for (int64_t i = 0; i < count; i += kHalf) {
+    hn::StoreU(hn::Add(hn::LoadU(Tag(), total + i), hn::LoadU(Tag(), sums + i)), Tag(), total + i);
+  }
 }
 
 // Rows [row, row + kRows) by panels [panel, panel + kPanels).
@@ -171,20 +180,16 @@ template <typename Weights, int kRows, int kPanels>
 void Tile(const LinearJob& job, int64_t panel, int64_t row) {
   const std::byte* panels = job.weights + panel * job.panel_bytes;
   const float* x = job.x + row * job.x_stride;
-  float total[kRows][kPanels][kWidth];
+  float total[kRows][kPanels][kWidth], sums[kRows][kPanels][kWidth];
   for (int64_t block = 0; block < job.k_blocks; ++block) {
     const int64_t k = block * job.block_size;
-    const auto sums = SumBlock<Weights, kRows, kPanels>(job, panels, x, k, k + job.block_size);
+    const bool first = block == 0 || job.partials();
+    SumBlock<Weights, kRows, kPanels>(job, panels, x, k, k + job.block_size, first ? total : sums);
+    if (!first) AddSums(sums[0][0], kRows * kPanels * kWidth, total[0][0]);
+    if (!job.partials()) continue;
     for (int r = 0; r < kRows; ++r) {
       for (int p = 0; p < kPanels; ++p) {
-        Pair pair = sums.at[r][p];
-        float* at = total[r][p];
-        if (block > 0 && !job.partials()) {
-          pair = {hn::Add(hn::LoadU(Tag(), at), pair.low),
-                  hn::Add(hn::LoadU(Tag(), at + kHalf), pair.high)};
-        }
-        Spill(pair, at);
-        if (job.partials()) StorePartial(job, block, row + r, (panel + p) * kWidth, kWidth, at);
+        StorePartial(job, block, row + r, (panel + p) * kWidth, kWidth, total[r][p]);
       }
     }
   }
@@ -218,6 +223,10 @@ void StripOf(int rows, const LinearJob& job, int64_t begin, int64_t end, int64_t
       return Strip<Weights, 4>(job, begin, end, row);
     case 5:
       return Strip<Weights, 5>(job, begin, end, row);
+    case 6:
+      return Strip<Weights, 6>(job, begin, end, row);
+    case 7:
+      return Strip<Weights, std::min(7, kMaxTileRows)>(job, begin, end, row);
     default:
       return Strip<Weights, kMaxTileRows>(job, begin, end, row);
   }

@@ -81,7 +81,6 @@ class AcceptScriptsTest : public ::testing::TestWithParam<std::tuple<std::string
   SequenceStart Start() {
     SequenceStart start{.id = ++next_id_, .prompt = RandomTokens(kPrompt, 300, 5)};
     start.sampling = {.temperature = std::get<1>(GetParam()), .seed = 3};
-    start.state_slot = kSlot;
     return start;
   }
 
@@ -89,7 +88,11 @@ class AcceptScriptsTest : public ::testing::TestWithParam<std::tuple<std::string
   SequenceResult Step(StepPlan plan, int num_tokens, std::vector<TokenId> drafts,
                       std::vector<TokenId>& known) {
     SequenceWork work{.id = next_id_, .num_tokens = num_tokens};
-    if (!plan.starts.empty()) work.new_pages = PageRange(0, 16);
+    if (!plan.starts.empty()) {
+      work.new_pages = PageRange(0, 16);
+      work.state_slot = kSlot;
+      work.path = ComputePath::kPrefill;
+    }
     work.draft_token_ids = std::move(drafts);
     plan.work.push_back(std::move(work));
     StepResult result = bench_.Step(std::move(plan));
