@@ -1,0 +1,185 @@
+#include "worker/tools/bench_measure.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/status_macros.h"
+#include "kernels/cpu/read_bandwidth.h"
+#include "worker/models/model_config.h"
+#include "worker/tools/bench_proposers.h"
+#include "worker/tools/bench_runner.h"
+#include "worker/weights/checkpoint.h"
+
+namespace krait {
+namespace {
+
+constexpr int kPromptTokens = 32;
+constexpr int kMaxRows = 8;
+
+absl::StatusOr<ModelConfig> LoadConfig(const std::string& path) {
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(path));
+  return ModelConfig::Load(checkpoint);
+}
+
+// The engine to measure, with its recorder.
+struct Bench {
+  RealClock clock;
+  StepRecorder recorder;
+  std::unique_ptr<Engine> engine;
+};
+
+absl::Status Open(const DecodeBenchOptions& options, EngineConfig config,
+                  std::unique_ptr<Proposer> proposer, Bench& bench) {
+  const int most = *std::max_element(options.batches.begin(), options.batches.end());
+  config.max_running = most;
+  config.max_num_batched_tokens = std::max(config.max_num_batched_tokens, most);
+  const int pages = (kPromptTokens + options.tokens + 15) / 16;
+  config.group.runner.num_pages = pages * most;
+  ASSIGN_OR_RETURN(bench.engine, Engine::Create(config, std::move(proposer), &bench.clock,
+                                                &bench.recorder, nullptr));
+  return absl::OkStatus();
+}
+
+// Steps in turns with passes over as much memory of the same kind, so that both have the machine at
+// its average; `passes` gains what each pass read a second.
+absl::StatusOr<BatchResult> MeasureBatch(const BenchWorkload& workload, Bench& bench,
+                                         kernels::ReadBandwidth& bandwidth,
+                                         std::vector<double>& passes) {
+  constexpr int kTurns = 8, kPassesPerTurn = 4;
+  BenchRun all;
+  std::vector<double> own_passes;
+  for (int turn = 0; turn < kTurns; ++turn) {
+    for (int pass = 0; pass < kPassesPerTurn; ++pass) own_passes.push_back(bandwidth.Pass());
+    ASSIGN_OR_RETURN(const BenchRun run, RunWorkload(*bench.engine, bench.recorder, workload));
+    all.steps.insert(all.steps.end(), run.steps.begin(), run.steps.end());
+  }
+  passes.insert(passes.end(), own_passes.begin(), own_passes.end());
+  const double context = workload.prompt_tokens + workload.max_tokens / 2.0;
+  return BatchResult{
+      .batch = workload.batch,
+      .step_seconds = all.MedianStepSeconds(),
+      .tokens_per_second = all.TokensPerSecond(),
+      .kv_bytes = workload.batch * context * bench.engine->group().kv_bytes_per_token(),
+      .read_bandwidth = Median(std::move(own_passes))};
+}
+
+absl::Status MeasureBatches(const DecodeBenchOptions& options, BenchReport& report) {
+  Bench bench;
+  RETURN_IF_ERROR(Open(options, options.flags.config, nullptr, bench));
+  report.weight_bytes = static_cast<double>(bench.engine->group().weight_bytes());
+  kernels::ReadBandwidth bandwidth(report.threads, static_cast<int64_t>(report.weight_bytes));
+  std::vector<double> passes;
+  for (const int batch : options.batches) {
+    const BenchWorkload workload{
+        .batch = batch, .prompt_tokens = kPromptTokens, .max_tokens = options.tokens};
+    ASSIGN_OR_RETURN(BatchResult result, MeasureBatch(workload, bench, bandwidth, passes));
+    report.batches.push_back(std::move(result));
+  }
+  report.best_read_bandwidth = *std::max_element(passes.begin(), passes.end());
+  report.read_bandwidth = Median(std::move(passes));
+  return absl::OkStatus();
+}
+
+// Rows are measured in turns, so that a slow spell of the machine hits all of them.
+absl::Status MeasureRows(const DecodeBenchOptions& options, BenchReport& report) {
+  EngineConfig config = options.flags.config;
+  config.max_draft_tokens = kMaxRows - 1;
+  config.fixed_draft_tokens = true;
+  DecodeBenchOptions single = options;
+  single.batches = {1};
+  Bench bench;
+  ASSIGN_OR_RETURN(const ModelConfig model, LoadConfig(config.group.model_path));
+  RETURN_IF_ERROR(Open(single, config,
+                       std::make_unique<RandomProposer>(static_cast<int>(model.vocab_size), 1),
+                       bench));
+  std::vector<std::vector<double>> seconds(kMaxRows);
+  constexpr int kTurns = 8;
+  for (int turn = 0; turn < kTurns; ++turn) {
+    for (int rows = 1; rows <= kMaxRows; ++rows) {
+      ASSIGN_OR_RETURN(BenchRun run, RunWorkload(*bench.engine, bench.recorder,
+                                                 {.max_tokens = 20, .max_draft_tokens = rows - 1}));
+      for (const StepStats& step : run.steps) {
+        // The last steps may verify fewer: max_tokens is near.
+        if (step.draft_tokens == rows - 1) {
+          seconds[rows - 1].push_back(absl::ToDoubleSeconds(step.duration));
+        }
+      }
+    }
+  }
+  for (const std::vector<double>& samples : seconds) report.row_seconds.push_back(Median(samples));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Proposer>> MakeDraft(const DecodeBenchOptions& options,
+                                                    const Clock* clock, TraceProposer** trace) {
+  if (options.flags.draft == "self-trace") {
+    auto proposer = std::make_unique<TraceProposer>();
+    *trace = proposer.get();
+    return proposer;
+  }
+  if (options.flags.draft == "random") {
+    ASSIGN_OR_RETURN(const ModelConfig model, LoadConfig(options.flags.config.group.model_path));
+    return std::make_unique<RandomProposer>(static_cast<int>(model.vocab_size), 1);
+  }
+  EngineFlags flags = options.flags;
+  flags.config.max_running = 1;
+  return MakeProposerOf(flags, clock);
+}
+
+// Pairs of runs of one prompt, without and with drafts, in one process.
+absl::Status MeasureDraft(const DecodeBenchOptions& options, BenchReport& report) {
+  if (options.flags.draft == "none") return absl::OkStatus();
+  DecodeBenchOptions single = options;
+  single.batches = {1};
+  Bench bench;
+  TraceProposer* trace = nullptr;
+  ASSIGN_OR_RETURN(auto proposer, MakeDraft(options, &bench.clock, &trace));
+  RETURN_IF_ERROR(Open(single, options.flags.config, std::move(proposer), bench));
+  DraftResult result{.draft = options.flags.draft};
+  std::vector<double> plain, drafted;
+  double proposed = 0, accepted = 0;
+  for (int repeat = 0; repeat < options.repeats; ++repeat) {
+    BenchWorkload workload{.max_tokens = options.tokens};
+    ASSIGN_OR_RETURN(const BenchRun without, RunWorkload(*bench.engine, bench.recorder, workload));
+    if (trace != nullptr) {
+      std::vector<TokenId> tokens = BenchPrompt(bench.engine->vocab_size(), kPromptTokens, 0);
+      tokens.insert(tokens.end(), without.first_output.begin(), without.first_output.end());
+      trace->SetTrace(std::move(tokens));
+    }
+    workload.max_draft_tokens = options.flags.config.max_draft_tokens;
+    ASSIGN_OR_RETURN(const BenchRun with, RunWorkload(*bench.engine, bench.recorder, workload));
+    result.same_tokens &= with.first_output == without.first_output;
+    for (const StepStats& step : with.steps) {
+      if (repeat == 0) result.drafts_by_round.push_back(step.draft_tokens);
+      proposed += step.draft_tokens;
+      accepted += step.accepted_tokens;
+    }
+    plain.push_back(without.TokensPerSecond());
+    drafted.push_back(with.TokensPerSecond());
+    result.ratios.push_back(drafted.back() / plain.back());
+  }
+  result.plain_tokens_per_second = Median(plain);
+  result.tokens_per_second = Median(drafted);
+  result.acceptance = proposed > 0 ? accepted / proposed : 0;
+  report.drafts.push_back(std::move(result));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<BenchReport> MeasureDecode(const DecodeBenchOptions& options) {
+  BenchReport report;
+  const EngineConfig& config = options.flags.config;
+  report.threads = config.group.num_threads;
+  report.ranks = config.group.tensor_parallel_size;
+  report.weight_dtype = Name(config.group.runner.weight_dtype);
+  RETURN_IF_ERROR(MeasureBatches(options, report));
+  if (options.rows) RETURN_IF_ERROR(MeasureRows(options, report));
+  RETURN_IF_ERROR(MeasureDraft(options, report));
+  return report;
+}
+
+}  // namespace krait

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "worker/tools/bench_report.h"
+#include "worker/tools/engine_flags.h"
+
+namespace krait {
+
+struct DecodeBenchOptions {
+  EngineFlags flags;  // draft: also "self-trace" and "random" (bench_proposers.h)
+  std::vector<int> batches = {1};
+  int tokens = 128;  // generated a sequence
+  int repeats = 5;   // pairs of runs with and without drafts
+  bool rows = true;  // measure the cost of verifying 1 to 8 rows
+};
+
+// Runs real engines, one after the other, and times their steps. Errors are those of loading the
+// model and of its steps.
+absl::StatusOr<BenchReport> MeasureDecode(const DecodeBenchOptions& options);
+
+}  // namespace krait
