@@ -17,6 +17,7 @@ constexpr double kMaxAcceptance = 0.995;  // so that a geometric series stays on
 // Speculation must promise this much more than none: estimates err.
 constexpr double kMargin = 1.03;
 constexpr double kProbeShare = 0.015;  // of the time
+constexpr int kMaxProbeHalvings = 2;   // of that share, one for each probe in vain
 constexpr int kMinRoundsBetweenProbes = 8;
 
 double AcceptanceRate(int num_judged) {
@@ -86,14 +87,31 @@ void LookaheadPolicy::Probe(absl::Span<const DraftLimit> limits, std::vector<int
     rows += 1 + chosen[i];
     idle += limits[i].max_draft_tokens > 0 && chosen[i] == 0;
   }
-  if (idle == 0) return;
+  if (idle == 0) StartProbeInterval();
+  if (idle == 0 || rounds_since_probe_ < kMinRoundsBetweenProbes) return;
+  const double share = kProbeShare / (1 << std::min(vain_probes_, kMaxProbeHalvings));
   const double cost = PassSeconds(rows + idle) - PassSeconds(rows) + draft_cost_.Seconds(1);
-  if (rounds_since_probe_ < kMinRoundsBetweenProbes || seconds_since_probe_ * kProbeShare < cost) {
-    return;
-  }
+  if (seconds_since_probe_ * share < cost) return;
+  StartProbeInterval();
   for (size_t i = 0; i < limits.size(); ++i) {
-    chosen[i] = std::max(chosen[i], std::min(1, limits[i].max_draft_tokens));
+    if (limits[i].max_draft_tokens == 0 || chosen[i] > 0) continue;
+    chosen[i] = 1;
+    probed_.insert(limits[i].id);
   }
+}
+
+void LookaheadPolicy::StartProbeInterval() {
+  rounds_since_probe_ = 0;
+  seconds_since_probe_ = 0;
+}
+
+void LookaheadPolicy::JudgeProbe(absl::Span<const DraftOutcome> outcomes) {
+  if (probed_.empty()) return;
+  const bool hit = std::any_of(outcomes.begin(), outcomes.end(), [&](const DraftOutcome& outcome) {
+    return outcome.accepted > 0 && probed_.contains(outcome.id);
+  });
+  vain_probes_ = hit ? 0 : vain_probes_ + 1;
+  probed_.clear();
 }
 
 void LookaheadPolicy::OnRound(const DraftRound& round) {
@@ -102,6 +120,7 @@ void LookaheadPolicy::OnRound(const DraftRound& round) {
   if (!round.has_prefill && round.num_tokens > 0) pass_cost_.Add(round.num_tokens, pass);
   ++rounds_since_probe_;
   seconds_since_probe_ += pass + wait;
+  JudgeProbe(round.outcomes);
   if (round.outcomes.empty()) return;
 
   int deepest = 0;
@@ -120,8 +139,6 @@ void LookaheadPolicy::OnRound(const DraftRound& round) {
     }
   }
   draft_cost_.Add(deepest, wait);
-  rounds_since_probe_ = 0;
-  seconds_since_probe_ = 0;
 }
 
 }  // namespace krait

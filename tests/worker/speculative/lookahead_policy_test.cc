@@ -131,6 +131,42 @@ TEST(LookaheadPolicyTest, ADraftThatBecomesGoodIsUsedAgain) {
   EXPECT_EQ(tally.drafts.back(), 4);
 }
 
+TEST(LookaheadPolicyTest, ProbesInVainBecomeRarerAndNeverStop) {
+  LookaheadPolicy policy;
+  // A row costs what the policy assumes before it knows, so that every probe costs the same.
+  const Tally tally = Simulate(policy, {.row = 0.07, .acceptance = 0}, 3000, 8, 6);
+  const auto off = std::find(tally.drafts.begin(), tally.drafts.end(), 0);
+  std::vector<int64_t> probes;  // rounds since drafts were off
+  for (auto it = off; it != tally.drafts.end(); ++it) {
+    if (*it > 0) probes.push_back(it - off);
+  }
+  ASSERT_GE(probes.size(), 100u);
+  EXPECT_LE(probes[0], 12);
+  EXPECT_GE(probes[99] - probes[98], 16);
+  EXPECT_LE(probes[99] - probes[98], 24);
+}
+
+// Another's drafts must not put off the probe of a sequence that has none.
+TEST(LookaheadPolicyTest, ASequenceWithoutDraftsIsProbedBesideOneWithDrafts) {
+  LookaheadPolicy policy;
+  const DraftLimit limits[] = {{1, 4}, {2, 4}};
+  int late_probes = 0;
+  for (int round = 0; round < 400; ++round) {
+    const std::vector<int> chosen = policy.Choose(limits);
+    if (round >= 100 && chosen[1] > 0) ++late_probes;
+    std::vector<DraftOutcome> outcomes;
+    for (int i = 0; i < 2; ++i) {
+      if (chosen[i] > 0) outcomes.push_back({i + 1, chosen[i], chosen[i], i == 0 ? chosen[i] : 0});
+    }
+    const int tokens = 2 + chosen[0] + chosen[1];
+    policy.OnRound({.outcomes = outcomes,
+                    .num_tokens = tokens,
+                    .pass = absl::Milliseconds(10) * (1 + 0.1 * tokens)});
+  }
+  EXPECT_GE(late_probes, 2);
+  EXPECT_LE(late_probes, 30);
+}
+
 TEST(LookaheadPolicyTest, LearnsPerSequence) {
   LookaheadPolicy policy;
   const DraftLimit limits[] = {{1, 4}, {2, 4}};
