@@ -79,9 +79,13 @@ class OpenCalls {
       for (const auto& [id, stream] : streams_) streams.push_back(stream);
     }
     Cancel(streams);
+    // Destroyed here and not with this object, whose last owner may be a call that is just leaving
+    // its callback.
+    std::shared_ptr<grpc::Channel> last;
     absl::MutexLock lock(&mutex_);
     const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return streams_.empty(); };
     mutex_.Await(absl::Condition(&none));
+    last = std::move(kept_);
   }
 
  private:

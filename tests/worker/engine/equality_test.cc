@@ -455,7 +455,7 @@ TEST_P(ModelEqualityTest, AloneEqualsAmongOthers) {
 
 // Pages for two or three of the longest: generations are preempted while others grow, during their
 // prefill, with drafts under way, or being computed again.
-TEST_F(EqualityTest, PreemptedEqualsUndisturbed) {
+TEST_P(ModelEqualityTest, PreemptedEqualsUndisturbed) {
   const std::vector<Output>& reference = Reference();
   const std::vector<Generation> generations = Generations();
   for (int ranks : {1, 2, 3}) {
