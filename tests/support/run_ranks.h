@@ -3,25 +3,38 @@
 // The ranks of a tensor-parallel group inside one test: a backend and a communicator each, and a
 // thread each for as long as a body runs.
 
+#include <signal.h>
+
 #include <functional>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "common/logging.h"
 #include "kernels/backend.h"
+#include "worker/comm/gloo_communicator.h"
 #include "worker/comm/in_process_communicator.h"
 
 namespace krait::testing {
 
+enum class Transport { kInProcess, kGloo };
+
 class Ranks {
  public:
-  explicit Ranks(int num_ranks, int threads_per_rank = 1) {
+  explicit Ranks(int num_ranks, int threads_per_rank = 1,
+                 Transport transport = Transport::kInProcess,
+                 absl::Duration timeout = absl::Minutes(1)) {
     std::vector<Backend*> backends;
     for (int r = 0; r < num_ranks; ++r) {
       backends_.push_back(CreateCpuBackend({.index = r, .num_threads = threads_per_rank}));
       backends.push_back(backends_.back().get());
     }
-    comms_ = CreateInProcessGroup(backends);
+    if (transport == Transport::kInProcess) {
+      comms_ = CreateInProcessGroup(backends);
+    } else {
+      ConnectGloo(backends, timeout);
+    }
   }
 
   // Runs `body` once a rank, at the same time, and waits for all.
@@ -34,8 +47,33 @@ class Ranks {
   int size() const { return static_cast<int>(comms_.size()); }
   Backend* backend(int rank) { return backends_[rank].get(); }
   Communicator* comm(int rank) { return comms_[rank].get(); }
+  // As if the rank's process had ended.
+  void Destroy(int rank) { comms_[rank].reset(); }
 
  private:
+  void ConnectGloo(const std::vector<Backend*>& backends, absl::Duration timeout) {
+    const int size = static_cast<int>(backends.size());
+    signal(SIGPIPE, SIG_IGN);  // as the processes do
+    std::vector<std::unique_ptr<GlooEndpoint>> endpoints;
+    for (int r = 0; r < size; ++r) {
+      auto endpoint = GlooEndpoint::Listen({.rank = r, .size = size, .timeout = timeout});
+      CHECK_OK(endpoint.status());
+      endpoints.push_back(*std::move(endpoint));
+    }
+    comms_.resize(size);
+    std::vector<std::thread> threads;
+    for (int r = 0; r < size; ++r) {
+      threads.emplace_back([&, r] {
+        std::vector<std::string> of_peers;
+        for (const auto& endpoint : endpoints) of_peers.push_back(endpoint->addresses()[r]);
+        auto comm = endpoints[r]->Connect(of_peers, backends[r]);
+        CHECK_OK(comm.status());
+        comms_[r] = *std::move(comm);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+
   std::vector<std::unique_ptr<Backend>> backends_;
   std::vector<std::unique_ptr<Communicator>> comms_;
 };

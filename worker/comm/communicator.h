@@ -12,12 +12,12 @@ namespace krait {
 // A product whose reduced dimension is spread over ranks. Every rank passes the sums of the blocks
 // it owns; every rank receives residual + (block 0 + block 1 + ...), added in block order whatever
 // the number of ranks, so the result has the same bits at every degree (kernels/ops/linear.h).
-// Ranks own consecutive blocks in rank order; num_rows and n are the same on every rank.
+// Rank r of R owns OwnedUnits(num_blocks, r, R); num_rows and n are the same on every rank.
 struct BlockReduction {
   // Peers may still read these when the call returns: they must not change before this rank's next
   // call on the communicator has returned. So a caller alternates between two buffers.
-  TensorView partials;  // [own blocks, num_rows, n] dense f32
-  int64_t first_block = 0;
+  TensorView partials;                   // [own blocks, num_rows, n] dense f32
+  int64_t first_block = 0;               // the first own one
   int64_t num_blocks = 0;                // over all ranks
   const TensorView* residual = nullptr;  // [num_rows, n]; may be `out` itself
   TensorView out;                        // [num_rows, n]

@@ -14,11 +14,6 @@ constexpr int64_t kVocabUnit = 16;
 
 }  // namespace
 
-Range OwnedUnits(int64_t n, int rank, int num_ranks) {
-  CHECK(0 <= rank && rank < num_ranks);
-  return {n * rank / num_ranks, n * (rank + 1) / num_ranks};
-}
-
 Range OwnedVocab(int64_t vocab_size, int rank, int num_ranks) {
   const int64_t num_units = (vocab_size + kVocabUnit - 1) / kVocabUnit;
   // Fewer units than ranks: a tiny vocabulary is cut anywhere.

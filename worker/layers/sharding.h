@@ -3,22 +3,9 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+#include "common/owned_units.h"
 
 namespace krait {
-
-// A half-open range of rows, columns, groups or blocks.
-struct Range {
-  int64_t begin = 0;
-  int64_t end = 0;
-
-  int64_t size() const { return end - begin; }
-  Range operator*(int64_t factor) const { return {begin * factor, end * factor}; }
-  Range operator+(int64_t offset) const { return {begin + offset, end + offset}; }
-  bool operator==(const Range&) const = default;
-};
-
-// What of `n` units rank `rank` of `num_ranks` owns: [floor(n r / R), floor(n (r + 1) / R)).
-Range OwnedUnits(int64_t n, int rank, int num_ranks);
 
 // The numbers a decoder's sharding follows from; all of the model.
 struct ShardingDims {

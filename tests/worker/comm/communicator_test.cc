@@ -1,4 +1,4 @@
-#include "worker/comm/in_process_communicator.h"
+// What every Communicator does, whatever carries it.
 
 #include <gtest/gtest.h>
 
@@ -14,6 +14,7 @@ namespace krait {
 namespace {
 
 using testing::Ranks;
+using testing::Transport;
 
 constexpr int kBlocks = 7;
 constexpr int kRows = 5;
@@ -63,20 +64,28 @@ std::vector<std::vector<float>> Reduce(Ranks& ranks, const std::vector<float>& b
   return outs;
 }
 
-TEST(InProcessCommunicatorTest, SumsHaveTheBitsOfBlockOrderAtEveryDegree) {
+class CommunicatorTest : public ::testing::TestWithParam<Transport> {};
+
+INSTANTIATE_TEST_SUITE_P(All, CommunicatorTest,
+                         ::testing::Values(Transport::kInProcess, Transport::kGloo),
+                         [](const auto& info) {
+                           return info.param == Transport::kInProcess ? "InProcess" : "Gloo";
+                         });
+
+TEST_P(CommunicatorTest, SumsHaveTheBitsOfBlockOrderAtEveryDegree) {
   const std::vector<float> blocks = RandomValues(kBlocks * kRows * kColumns, 1);
   const std::vector<float> residual = RandomValues(kRows * kColumns, 2);
   const std::vector<float> expected = PlainSum(blocks, residual);
   for (int degree = 1; degree <= 5; ++degree) {
-    Ranks ranks(degree);
+    Ranks ranks(degree, 1, GetParam());
     for (const std::vector<float>& out : Reduce(ranks, blocks, residual)) {
       EXPECT_EQ(std::memcmp(out.data(), expected.data(), out.size() * sizeof(float)), 0) << degree;
     }
   }
 }
 
-TEST(InProcessCommunicatorTest, GathersInRankOrder) {
-  Ranks ranks(3);
+TEST_P(CommunicatorTest, GathersInRankOrder) {
+  Ranks ranks(3, 1, GetParam());
   ranks.Run([&](int r) {
     const std::byte send[2] = {std::byte(10 * r), std::byte(10 * r + 1)};
     std::byte recv[6];
@@ -109,8 +118,8 @@ void RunRound(Communicator& comm, int round, std::vector<float>& partials) {
   for (const float value : out) ASSERT_EQ(value, round * size + size * (size - 1) / 2);
 }
 
-TEST(InProcessCommunicatorTest, ManyRoundsNeverMix) {
-  Ranks ranks(3);
+TEST_P(CommunicatorTest, ManyRoundsNeverMix) {
+  Ranks ranks(3, 1, GetParam());
   std::vector<float> all_partials[3][2];  // outlives the last round, as peers may still read it
   ranks.Run([&](int r) {
     std::mt19937 words(r);
@@ -123,8 +132,8 @@ TEST(InProcessCommunicatorTest, ManyRoundsNeverMix) {
   });
 }
 
-TEST(InProcessCommunicatorTest, AbortWakesEveryoneWhoWaitsAndEndsTheGroup) {
-  Ranks ranks(3);
+TEST_P(CommunicatorTest, AbortWakesEveryoneWhoWaitsAndEndsTheGroup) {
+  Ranks ranks(3, 1, GetParam());
   std::atomic<int> num_woken{0};
   std::vector<std::thread> waiting;
   for (int r = 1; r < 3; ++r) {
@@ -146,6 +155,63 @@ TEST(InProcessCommunicatorTest, AbortWakesEveryoneWhoWaitsAndEndsTheGroup) {
     EXPECT_EQ(ranks.comm(r)->AllGather(absl::MakeConstSpan(&send, 1), absl::MakeSpan(recv)).code(),
               absl::StatusCode::kUnavailable);
   }
+}
+
+TEST_P(CommunicatorTest, AnEmptyGatherIsNone) {
+  Ranks ranks(2, 1, GetParam());
+  ranks.Run([&](int r) { EXPECT_TRUE(ranks.comm(r)->AllGather({}, {}).ok()); });
+}
+
+TEST_P(CommunicatorTest, MessagesMayBeLargerThanSocketBuffers) {
+  Ranks ranks(2, 1, GetParam());
+  const size_t size = size_t{24} << 20;
+  ranks.Run([&](int r) {
+    const std::vector<std::byte> send(size, std::byte(r + 1));
+    std::vector<std::byte> recv(2 * size);
+    ASSERT_TRUE(ranks.comm(r)->AllGather(send, absl::MakeSpan(recv)).ok());
+    for (size_t i = 0; i < recv.size(); i += size / 8) ASSERT_EQ(recv[i], std::byte(1 + i / size));
+  });
+}
+
+std::byte Gather(Communicator& comm, absl::Status& status) {
+  std::byte send{}, recv[3];
+  status = comm.AllGather(absl::MakeConstSpan(&send, 1), absl::MakeSpan(recv, comm.size()));
+  return recv[0];
+}
+
+TEST(GlooCommunicatorTest, APeerThatIsGoneIsUnavailable) {
+  auto ranks = std::make_unique<Ranks>(2, 1, Transport::kGloo);
+  std::thread waits([&] {
+    absl::Status status;
+    Gather(*ranks->comm(1), status);
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+    EXPECT_FALSE(ranks->comm(1)->CheckHealth().ok());
+  });
+  ranks->Destroy(0);
+  waits.join();
+}
+
+TEST(GlooCommunicatorTest, APeerThatDoesNotAnswerInTimeIsUnavailable) {
+  Ranks ranks(2, 1, Transport::kGloo, absl::Milliseconds(50));
+  absl::Status status;
+  Gather(*ranks.comm(0), status);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  // Late: of this round it still finds what its peer sent before giving up, of the next nothing.
+  Gather(*ranks.comm(1), status);
+  Gather(*ranks.comm(1), status);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(GlooCommunicatorTest, ErrorsNameWhatCannotBeHad) {
+  EXPECT_EQ(GlooEndpoint::Listen({.rank = 0, .size = 2, .host = "192.0.2.1"}).status().code(),
+            absl::StatusCode::kUnavailable);
+  auto endpoint = GlooEndpoint::Listen({.rank = 0, .size = 2});
+  ASSERT_TRUE(endpoint.ok()) << endpoint.status();
+  const auto backend = CreateCpuBackend({});
+  const std::string garbage[2] = {"", "not an address"};
+  EXPECT_EQ((*endpoint)->Connect(garbage, backend.get()).status().code(),
+            absl::StatusCode::kUnavailable);
+  EXPECT_EQ((*endpoint)->Connect({}, backend.get()).status().code(), absl::StatusCode::kInternal);
 }
 
 TEST(InProcessCommunicatorDeathTest, DifferentCallsAreABug) {
