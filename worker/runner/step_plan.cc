@@ -1,25 +1,30 @@
 #include "worker/runner/step_plan.h"
 
 #include "worker/runner/plan_hash.h"
+#include "worker/runner/step_plan_fields.h"
 
 namespace krait {
 namespace {
 
-void AddSampling(const SamplingParams& sampling, PlanHasher& hasher) {
-  hasher.Add(sampling.temperature)
-      .Add(int64_t{sampling.top_k})
-      .Add(sampling.top_p)
-      .Add(sampling.min_p)
-      .Add(sampling.repetition_penalty)
-      .Add(sampling.presence_penalty)
-      .Add(sampling.frequency_penalty)
-      .Add(static_cast<int64_t>(sampling.seed))
-      .Add(int64_t{sampling.choice})
-      .Add(int64_t{sampling.num_logprobs})
-      .Add(static_cast<int64_t>(sampling.logit_bias.size()));
-  for (const LogitBias& entry : sampling.logit_bias) hasher.Add(int64_t{entry.id}).Add(entry.bias);
-  hasher.Add(int64_t{sampling.min_tokens}).AddList(sampling.end_ids);
-}
+// An archive of step_plan_fields.h.
+class HashArchive {
+ public:
+  void Value(float value) { hasher_.Add(value); }
+  template <typename T>
+  void Value(T value) {
+    hasher_.Add(static_cast<int64_t>(value));
+  }
+  // A list's length goes first, so that no two lists of lists look alike.
+  template <typename Elements, typename Visit>
+  void List(const Elements& list, const Visit& visit) {
+    Value(list.size());
+    for (const auto& element : list) visit(element);
+  }
+  uint64_t hash() const { return hasher_.hash(); }
+
+ private:
+  PlanHasher hasher_;
+};
 
 }  // namespace
 
@@ -32,19 +37,9 @@ int StepPlan::num_tokens() const {
 }
 
 uint64_t StepPlan::Hash() const {
-  PlanHasher hasher;
-  hasher.Add(step_id).Add(static_cast<int64_t>(starts.size()));
-  for (const SequenceStart& start : starts) {
-    hasher.Add(start.id).AddList(start.prompt);
-    AddSampling(start.sampling, hasher);
-  }
-  hasher.Add(static_cast<int64_t>(work.size()));
-  for (const SequenceWork& item : work) {
-    hasher.Add(item.id).Add(static_cast<int64_t>(item.path)).AddList(item.new_pages);
-    hasher.Add(int64_t{item.state_slot}).Add(int64_t{item.num_tokens});
-    hasher.AddList(item.draft_token_ids);
-  }
-  return hasher.AddList(preempts).AddList(ends).hash();
+  HashArchive archive;
+  VisitPlan(archive, *this);
+  return archive.hash();
 }
 
 }  // namespace krait
