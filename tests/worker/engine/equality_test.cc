@@ -1,6 +1,7 @@
 // The equalities that carry correctness: however a generation is computed, its tokens and logprobs
 // have the same bits.
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -9,6 +10,7 @@
 #include <optional>
 #include <random>
 #include <set>
+#include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -338,6 +340,39 @@ TEST_P(ModelEqualityTest, TensorParallelDegreesAgree) {
     ExpectEqualsReference(RunAlone(*Make(config, Draft("noisy", &clock_)), Generations()),
                           absl::StrCat("ranks=", ranks));
     EXPECT_GT(observer_.accepted_tokens, 0);
+  }
+}
+
+// The same with a process a rank, here a thread that joins as one: Gloo between all of them.
+TEST_P(ModelEqualityTest, RanksOfSeveralProcessesAgree) {
+  signal(SIGPIPE, SIG_IGN);  // as the processes do
+  Reference();
+  for (int ranks : {2, 3}) {
+    EngineConfig config = Config();
+    config.group.tensor_parallel_size = ranks;
+    config.group.num_threads = 1;
+    config.fixed_draft_tokens = true;
+    config.max_draft_tokens = ranks;
+    config.group.runner.max_draft_tokens = ranks;
+    config.group.runner.num_state_slots = config.max_running;
+    config.group.runner.max_tokens = config.max_num_batched_tokens;
+    config.group.runner.max_logits = config.max_num_batched_tokens;
+    config.group.processes.num_processes = ranks;
+    config.group.processes.port = (*FrameListener::Listen("127.0.0.1", 0))->port();
+    std::vector<std::thread> followers;
+    for (int process = 1; process < ranks; ++process) {
+      followers.emplace_back([options = config.group, process]() mutable {
+        options.processes.process_index = process;
+        const auto group = RankGroup::Create(options);
+        ASSERT_TRUE(group.ok()) << group.status();
+        const absl::Status status = (*group)->Follow(absl::Seconds(60));
+        EXPECT_TRUE(status.ok()) << status;
+      });
+    }
+    ExpectEqualsReference(RunAlone(*Make(config, Draft("noisy", &clock_)), Generations()),
+                          absl::StrCat("processes=", ranks));
+    EXPECT_GT(observer_.accepted_tokens, 0);
+    for (std::thread& follower : followers) follower.join();
   }
 }
 

@@ -2,11 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <thread>
 
+#include "absl/synchronization/notification.h"
 #include "tests/support/random_tokens.h"
 #include "tests/support/runner_bench.h"
 #include "tests/support/tiny_checkpoint.h"
@@ -69,10 +72,11 @@ TEST(RankGroupTest, EveryDegreeGeneratesTheSameTokensAndReportsTheSameModel) {
     EXPECT_EQ(GreedyTokens(*group, 30), expected);
     EXPECT_EQ(group->weights_digest(), one->weights_digest());
     EXPECT_EQ(group->kv_bytes_per_token(), one->kv_bytes_per_token());
-    EXPECT_EQ(static_cast<int>(group->devices().size()), num_ranks);
+    EXPECT_EQ(static_cast<int>(group->ranks().size()), num_ranks);
   }
   EXPECT_EQ(one->config().num_layers, 2);
-  EXPECT_THAT(one->devices(), ::testing::ElementsAre("cpu:0"));
+  ASSERT_EQ(one->ranks().size(), 1u);
+  EXPECT_EQ(one->ranks()[0].device, "cpu:0");
   EXPECT_EQ(one->weights_digest().size(), 64u);
 }
 
@@ -133,6 +137,97 @@ TEST(RankGroupTest, ABadPlanIsReportedWithItsReasonAndEndsTheGroup) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
   EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("unknown"));
   EXPECT_FALSE(group->Execute(FirstPlan(), absl::Seconds(60)).ok());
+}
+
+int FreePort() { return (*FrameListener::Listen("127.0.0.1", 0))->port(); }
+
+// The processes of a group but the first, as threads.
+class Followers {
+ public:
+  explicit Followers(const RankGroupOptions& leader) : status_(leader.processes.num_processes) {
+    for (int p = 1; p < leader.processes.num_processes; ++p) {
+      RankGroupOptions options = leader;
+      options.processes.process_index = p;
+      threads_.emplace_back([this, options, p] {
+        const auto group = RankGroup::Create(options);
+        status_[p] = group.ok() ? (*group)->Follow(absl::Seconds(60)) : group.status();
+      });
+    }
+  }
+  // By process.
+  std::vector<absl::Status> Join() {
+    for (std::thread& thread : threads_) thread.join();
+    return status_;
+  }
+
+ private:
+  std::vector<absl::Status> status_;
+  std::vector<std::thread> threads_;
+};
+
+RankGroupOptions OptionsOfProcesses(int num_ranks, int num_processes) {
+  signal(SIGPIPE, SIG_IGN);  // as the processes do
+  RankGroupOptions options = Options(num_ranks);
+  options.processes.num_processes = num_processes;
+  options.processes.port = FreePort();
+  options.processes.settings = "same";
+  return options;
+}
+
+TEST(RankGroupTest, RanksInSeveralProcessesGenerateTheSameTokens) {
+  const auto one = *RankGroup::Create(Options(1));
+  const std::vector<TokenId> expected = GreedyTokens(*one, 30);
+  for (const auto& [ranks, processes] : std::vector<std::pair<int, int>>{{2, 2}, {3, 2}, {3, 3}}) {
+    const RankGroupOptions options = OptionsOfProcesses(ranks, processes);
+    Followers followers(options);
+    auto group = RankGroup::Create(options);
+    ASSERT_TRUE(group.ok()) << group.status();
+    EXPECT_EQ(GreedyTokens(**group, 30), expected) << ranks << " ranks, " << processes;
+    EXPECT_EQ((*group)->weights_digest(), one->weights_digest());
+    EXPECT_EQ((*group)->kv_bytes_per_token(), one->kv_bytes_per_token());
+    EXPECT_EQ(static_cast<int>((*group)->ranks().size()), ranks);
+    group->reset();
+    for (const absl::Status& status : followers.Join()) EXPECT_TRUE(status.ok()) << status;
+  }
+}
+
+TEST(RankGroupTest, ABadPlanEndsEveryProcess) {
+  const RankGroupOptions options = OptionsOfProcesses(3, 3);
+  Followers followers(options);
+  auto group = *RankGroup::Create(options);
+  EXPECT_FALSE(group->Execute(NextPlan(1), absl::Seconds(60)).ok());
+  group.reset();
+  const std::vector<absl::Status> status = followers.Join();
+  EXPECT_FALSE(status[1].ok());
+  EXPECT_FALSE(status[2].ok());
+}
+
+TEST(RankGroupTest, ProcessesWithOtherWeightsFormNoGroup) {
+  RankGroupOptions options = OptionsOfProcesses(2, 2);
+  RankGroupOptions other = options;
+  other.model_path = Write(MakeTinyModel({.num_layers = 2, .seed = 99}), "other");
+  Followers followers(other);
+  const absl::Status status = RankGroup::Create(options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_FALSE(followers.Join()[1].ok());
+}
+
+TEST(RankGroupTest, ALostProcessIsReportedAndTheStepFails) {
+  RankGroupOptions options = OptionsOfProcesses(2, 2);
+  absl::Notification lost;
+  options.on_lost = [&lost](const absl::Status&) { lost.Notify(); };
+  std::unique_ptr<RankGroup> follower;
+  std::thread joins([&] {
+    RankGroupOptions second = options;
+    second.processes.process_index = 1;
+    second.on_lost = nullptr;
+    follower = *RankGroup::Create(second);
+  });
+  const auto group = *RankGroup::Create(options);
+  joins.join();
+  follower.reset();
+  lost.WaitForNotification();
+  EXPECT_TRUE(absl::IsUnavailable(group->Execute(FirstPlan(), absl::Seconds(60)).status()));
 }
 
 }  // namespace
