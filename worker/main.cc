@@ -19,6 +19,7 @@
 #include "common/log_format.h"
 #include "common/logging.h"
 #include "krait/config.pb.h"
+#include "worker/server/follower.h"
 #include "worker/server/shutdown_signal.h"
 #include "worker/server/worker_server.h"
 #include "worker/worker_config.h"
@@ -76,6 +77,22 @@ void ShowProgress(double fraction) {
                fraction >= 1 ? "\n" : "");
 }
 
+// A signal does not end it: its ranks are needed until process 0, which gets one too, has drained.
+int Follow(const WorkerOptions& options) {
+  ShutdownSignal shutdown;  // before any thread starts
+  Follower follower(options, ExitFatally);
+  if (const absl::Status status = follower.Listen(); !status.ok()) {
+    return Fail(ListenExitCode(status), status);
+  }
+  if (const absl::Status status = follower.Load(ShowProgress); !status.ok()) {
+    return Fail(LoadExitCode(status), status);
+  }
+  shutdown.Expect();
+  if (const absl::Status status = follower.Run(); !status.ok()) ExitFatally(status);
+  LOG(INFO) << "msg=\"process 0 has ended\"";
+  return 0;
+}
+
 int Serve(const WorkerOptions& options) {
   ShutdownSignal shutdown;  // before any thread starts
   const RealClock clock;
@@ -109,7 +126,7 @@ int Main(int argc, char** argv) {
   ApplyLogOptions(options->log);
   RouteLibraryLogs();
   StopLookingForDeadlocks();
-  return Serve(*options);
+  return options->process_index > 0 ? Follow(*options) : Serve(*options);
 }
 
 }  // namespace

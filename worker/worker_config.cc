@@ -44,6 +44,8 @@ absl::Status SetSizes(const WorkerConfig& config, WorkerOptions& options) {
   const int no_limit = 1 << 30;
   for (const IntField& field : {
            KRAIT_INT_FIELD(tensor_parallel_size, 1, 64),
+           KRAIT_INT_FIELD(processes, 1, 64),
+           KRAIT_INT_FIELD(process_index, 0, 63),
            KRAIT_INT_FIELD(threads, 1, 1024),
            KRAIT_INT_FIELD(page_size, 8, 256),
            KRAIT_INT_FIELD(kv_cache_mib, 1, 1 << 22),
@@ -63,11 +65,39 @@ absl::Status SetSizes(const WorkerConfig& config, WorkerOptions& options) {
                       absl::StrCat("must be at least max_running = ", options.max_running, ", got ",
                                    options.max_num_batched_tokens));
   }
-  if (options.threads < options.tensor_parallel_size) {
-    return FieldError("threads",
-                      absl::StrCat("must be at least tensor_parallel_size = ",
-                                   options.tensor_parallel_size, ", got ", options.threads));
+  return absl::OkStatus();
+}
+
+absl::Status SetProcesses(const WorkerConfig& config, WorkerOptions& options) {
+  if (options.processes > options.tensor_parallel_size) {
+    return FieldError("processes",
+                      absl::StrCat("must be at most tensor_parallel_size = ",
+                                   options.tensor_parallel_size, ", got ", options.processes));
   }
+  if (options.process_index >= options.processes) {
+    return FieldError("process_index", absl::StrCat("must be below processes = ", options.processes,
+                                                    ", got ", options.process_index));
+  }
+  const int64_t ranks = options.own_ranks().size();
+  if (!config.has_threads()) options.threads = std::max<int>(options.threads, ranks);
+  if (options.threads < ranks) {
+    return FieldError("threads", absl::StrCat("must be at least the ranks of this process = ",
+                                              ranks, ", got ", options.threads));
+  }
+  if (options.processes == 1) return absl::OkStatus();
+  if (config.role() == WorkerConfig::DRAFT) {
+    return FieldError("processes", "a DRAFT worker has one");
+  }
+  const auto address = ParseHostPort(config.group_address());
+  if (!address.ok()) return FieldError("group_address", std::string(address.status().message()));
+  if (address->port == 0) return FieldError("group_address", "needs a port other than 0");
+  if (!IsLoopbackHost(address->host) && !config.insecure_plaintext()) {
+    return FieldError("group_address",
+                      absl::StrCat(config.group_address(),
+                                   " is not loopback: processes talk in the clear, which needs "
+                                   "insecure_plaintext"));
+  }
+  options.group_address = *address;
   return absl::OkStatus();
 }
 
@@ -174,10 +204,10 @@ absl::StatusOr<WorkerOptions> MakeWorkerOptions(const WorkerConfig& config, int 
   options.port_file = config.port_file();
   ASSIGN_OR_RETURN(options.log, MakeLogOptions(config.log_format(), config.log_verbosity()));
   options.weight_dtype = config.weight_dtype() == WorkerConfig::F32 ? DType::kF32 : DType::kBF16;
-  options.threads =
-      std::max(num_cores, config.has_tensor_parallel_size() ? config.tensor_parallel_size() : 1);
+  options.threads = num_cores;
   RETURN_IF_ERROR(SetAddresses(config, options));
   RETURN_IF_ERROR(SetSizes(config, options));
+  RETURN_IF_ERROR(SetProcesses(config, options));
   RETURN_IF_ERROR(SetDeadlines(config, options));
   RETURN_IF_ERROR(SetDraftSource(config, options));
   return options;

@@ -5,8 +5,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/address.h"
 #include "common/grpc_server.h"
 #include "common/log_format.h"
+#include "common/owned_units.h"
 #include "kernels/core/dtype.h"
 #include "krait/config.pb.h"
 
@@ -31,7 +33,10 @@ struct WorkerOptions {
   LogOptions log;
 
   int tensor_parallel_size = 1;
-  int threads = 1;  // over all ranks
+  int processes = 1;
+  int process_index = 0;
+  HostPort group_address;  // of process 0; if processes > 1
+  int threads = 1;         // over the ranks of this process
   DType weight_dtype = DType::kBF16;
   int page_size = 16;
   int kv_cache_mib = 1024;
@@ -49,6 +54,7 @@ struct WorkerOptions {
   bool fixed_draft_tokens = false;
   absl::Duration proposal_deadline;  // zero: adapts to the step
 
+  Range own_ranks() const { return OwnedUnits(tensor_parallel_size, process_index, processes); }
   const char* role_name() const { return role == WorkerRole::kTarget ? "target" : "draft"; }
 };
 

@@ -20,7 +20,7 @@ ShutdownSignal::~ShutdownSignal() {
 }
 
 int ShutdownSignal::Wait() {
-  waiting_ = true;
+  Expect();
   first_.WaitForNotification();
   return received_;
 }

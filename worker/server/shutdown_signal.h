@@ -18,6 +18,8 @@ class ShutdownSignal {
   ~ShutdownSignal();
   ShutdownSignal(const ShutdownSignal&) = delete;
 
+  // From now on the first signal does not end the process: Wait will return it.
+  void Expect() { waiting_ = true; }
   // Returns the signal's number.
   int Wait();
 

@@ -1,11 +1,10 @@
 #include "worker/server/target_role.h"
 
-#include <unistd.h>
-
 #include "absl/strings/str_cat.h"
 #include "common/field_error.h"
 #include "common/status_macros.h"
 #include "common/vocabulary.h"
+#include "worker/server/group_options.h"
 #include "worker/server/kv_pages.h"
 #include "worker/server/proto_conversion.h"
 #include "worker/speculative/proposer_factory.h"
@@ -16,12 +15,7 @@ namespace {
 EngineConfig MakeEngineConfig(const WorkerOptions& options, const Vocabulary& vocabulary,
                               int num_pages) {
   EngineConfig config;
-  config.group.model_path = options.model_path;
-  config.group.tensor_parallel_size = options.tensor_parallel_size;
-  config.group.num_threads = options.threads;
-  config.group.runner.weight_dtype = options.weight_dtype;
-  config.group.runner.page_size = options.page_size;
-  config.group.runner.num_pages = num_pages;
+  config.group = MakeRankGroupOptions(options, num_pages);
   config.eos_ids = vocabulary.eos_ids;
   config.max_context_tokens = options.max_context_tokens;
   config.max_running = options.max_running;
@@ -104,6 +98,7 @@ absl::Status TargetRole::Load(const std::function<void(double)>& on_progress) {
   ASSIGN_OR_RETURN(std::unique_ptr<Proposer> proposer, MakeProposer(model.vocab_size));
   EngineConfig config = MakeEngineConfig(options_, vocabulary, num_pages);
   config.group.runner.on_progress = on_progress;
+  config.group.on_lost = on_fatal_;
   ASSIGN_OR_RETURN(engine_,
                    Engine::Create(config, std::move(proposer), clock_, &metrics_, on_fatal_));
   service_.SetEngine(engine_.get(), {.limits = {.max_context_tokens = engine_->max_context_tokens(),
@@ -117,15 +112,13 @@ void TargetRole::Describe(internal::v1::RegisterRequest& request) const {
   worker.set_role(v1::WORKER_ROLE_TARGET);
   worker.set_weights_digest(engine_->group().weights_digest());
   worker.set_tokenizer_digest(tokenizer_digest_);
-  char host[256] = "";
-  gethostname(host, sizeof(host) - 1);
-  const std::vector<std::string> devices = engine_->group().devices();
-  for (size_t i = 0; i < devices.size(); ++i) {
+  const std::vector<RankPlace>& ranks = engine_->group().ranks();
+  for (size_t i = 0; i < ranks.size(); ++i) {
     v1::Rank* rank = worker.add_ranks();
     rank->set_rank(static_cast<int32_t>(i));
-    rank->set_device(devices[i]);
-    rank->set_host(host);
-    rank->set_pid(getpid());
+    rank->set_device(ranks[i].device);
+    rank->set_host(ranks[i].host);
+    rank->set_pid(ranks[i].pid);
   }
   request.set_max_context_tokens(engine_->max_context_tokens());
   request.set_vocab_size(engine_->vocab_size());

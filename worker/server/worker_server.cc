@@ -2,17 +2,15 @@
 
 #include <unistd.h>
 
-#include <cstdio>
-#include <fstream>
 #include <random>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/build_info.h"
-#include "common/json.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/server/draft_role.h"
+#include "worker/server/port_file.h"
 #include "worker/server/target_role.h"
 
 namespace krait {
@@ -66,7 +64,10 @@ absl::Status WorkerServer::Listen() {
                                 : options_.name;
   advertise_ = options_.advertise.empty() ? grpc_server_->address() : options_.advertise;
   self_probe_ = std::make_unique<SelfProbe>(grpc_server_->loopback_address(), SelfProbeOptions{});
-  return WritePortFile();
+  return WritePortFile(options_.port_file, {.name = name_,
+                                            .role = options_.role_name(),
+                                            .port = grpc_server_->port(),
+                                            .admin_port = admin_server_->port()});
 }
 
 absl::Status WorkerServer::Ready() const {
@@ -79,22 +80,6 @@ absl::Status WorkerServer::Ready() const {
       return absl::OkStatus();
   }
   return absl::OkStatus();
-}
-
-// Whole or not at all: a supervisor may read it at any moment.
-absl::Status WorkerServer::WritePortFile() const {
-  if (options_.port_file.empty()) return absl::OkStatus();
-  const std::string scratch = absl::StrCat(options_.port_file, ".", getpid());
-  std::ofstream file(scratch);
-  file << "{\"pid\": " << getpid() << ", \"name\": " << QuoteJson(name_)
-       << ", \"role\": " << QuoteJson(options_.role_name())
-       << ", \"port\": " << grpc_server_->port() << ", \"admin_port\": " << admin_server_->port()
-       << "}\n";
-  file.close();
-  if (file && std::rename(scratch.c_str(), options_.port_file.c_str()) == 0) {
-    return absl::OkStatus();
-  }
-  return absl::UnavailableError(absl::StrCat("port_file: cannot write ", options_.port_file));
 }
 
 absl::Status WorkerServer::Load(const std::function<void(double)>& on_progress) {

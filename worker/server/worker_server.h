@@ -63,7 +63,6 @@ class WorkerServer {
  private:
   enum class State { kJoining, kReady, kDraining };
 
-  absl::Status WritePortFile() const;
   CoordinatorSessionOptions MakeSessionOptions();
   internal::v1::HeartbeatRequest MakeHeartbeat() const;
   absl::Status Ready() const;
