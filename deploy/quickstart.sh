@@ -16,6 +16,7 @@ usage: quickstart.sh [options]
   --chat                send TEXT as a user's message, through the model's chat template
   --max-tokens N        at most N new tokens (default 64)
   --tp N                tensor-parallel ranks of the target worker (default 2)
+  --processes N         processes that share those ranks (default 1: they are threads of one)
   --draft-tokens K      draft tokens a round: 0 to 15, or "adaptive" (default)
   --json                one JSON document on standard output, everything else on standard error
   --keep                leave the cluster serving and print how to call and stop it
@@ -28,7 +29,7 @@ USAGE
 say() { echo "quickstart: $*" >&2; }
 die() { local code=$1; shift; say "$*"; exit "$code"; }
 
-prompt="The capital of France is" chat=0 max_tokens=64 tp=2 draft_tokens=adaptive json=0 keep=0 model=""
+prompt="The capital of France is" chat=0 max_tokens=64 tp=2 processes=1 draft_tokens=adaptive json=0 keep=0 model=""
 run_dir="" cluster_pid="" ask_pid="" address=""
 
 need_integer() {  # NAME VALUE LOW HIGH
@@ -44,12 +45,13 @@ parse_arguments() {
       --json) json=1 ;;
       --keep) keep=1 ;;
       -h | --help) usage; exit 0 ;;
-      --prompt | --max-tokens | --tp | --draft-tokens | --model)
+      --prompt | --max-tokens | --tp | --processes | --draft-tokens | --model)
         [[ $# -gt 1 ]] || die 64 "$1 needs a value"
         case "$1" in
           --prompt) prompt=$2 ;;
           --max-tokens) need_integer "$1" "$2" 1 1000000; max_tokens=$2 ;;
           --tp) need_integer "$1" "$2" 1 1024; tp=$2 ;;
+          --processes) need_integer "$1" "$2" 1 64; processes=$2 ;;
           --draft-tokens) [[ $2 == adaptive ]] || need_integer "$1" "$2" 0 15; draft_tokens=$2 ;;
           --model) [[ -e $2 ]] || die 65 "--model $2: no such file or folder"; model=$(realpath "$2") ;;
         esac
@@ -101,9 +103,9 @@ print(",".join(str(i) for i in sorted({0, n // 3, n - 1})))' "$description")
 
 # Prints the coordinator's address: the tools' default port if it is free.
 write_config() {  # TARGET DRAFT FILE
-  python3 - "$1" "$2" "$3" "$run_dir" "$tp" "$draft_tokens" <<'PY'
+  python3 - "$1" "$2" "$3" "$run_dir" "$tp" "$draft_tokens" "$processes" <<'PY'
 import json, os, socket, sys
-target, draft, file, run_dir, tp, draft_tokens = sys.argv[1:]
+target, draft, file, run_dir, tp, draft_tokens, processes = sys.argv[1:]
 
 
 def free_port(wanted):
@@ -121,7 +123,8 @@ address = f"127.0.0.1:{free_port(50051)}"
 # Target and draft share this machine's cores: the default deadline, half a target step, is for a draft
 # on a device of its own.
 worker = {"name": "target-0", "role": "TARGET", "model_path": target, "model_name": name,
-          "tensor_parallel_size": int(tp), "proposal_deadline_ms": 200}
+          "tensor_parallel_size": int(tp), "processes": int(processes),
+          "proposal_deadline_ms": 200}
 if draft_tokens != "adaptive":
     worker |= {"max_draft_tokens": int(draft_tokens), "fixed_draft_tokens": True}
 config = {"run_dir": run_dir,

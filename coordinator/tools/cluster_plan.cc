@@ -45,6 +45,7 @@ absl::Status ApplyTargetOptions(const ClusterOptions& options, WorkerConfig& tar
   if (options.model) target.set_model_path(*options.model);
   if (options.model_name) target.set_model_name(*options.model_name);
   if (options.tp) target.set_tensor_parallel_size(*options.tp);
+  if (options.processes) target.set_processes(*options.processes);
   if (options.threads) target.set_threads(*options.threads);
   if (options.weight_dtype) {
     target.set_weight_dtype(*options.weight_dtype == "f32" ? WorkerConfig::F32
@@ -104,6 +105,8 @@ absl::Status FixPorts(const PortPicker& pick_port, ClusterConfig& config) {
   for (WorkerConfig& worker : *config.mutable_workers()) {
     RETURN_IF_ERROR(FixPort(pick_port, *worker.mutable_listen()));
     RETURN_IF_ERROR(FixPort(pick_port, *worker.mutable_admin_listen()));
+    if (worker.processes() > 1)
+      RETURN_IF_ERROR(FixPort(pick_port, *worker.mutable_group_address()));
   }
   return absl::OkStatus();
 }
@@ -163,6 +166,9 @@ void AddClusterOptions(CLI::App& app, ClusterOptions& options) {
   source.require_option(1, 2);
   text("--model-name", options.model_name, "NAME", "what clients call it (default: its own name)");
   app.add_option("--tp", options.tp, "tensor-parallel ranks of the target worker (default 1)")
+      ->check(CLI::Range(1, kMaxRanks));
+  app.add_option("--processes", options.processes,
+                 "processes that share those ranks (default 1: they are its threads)")
       ->check(CLI::Range(1, kMaxRanks));
   app.add_option("--threads", options.threads, "threads of the target worker (default: all cores)")
       ->check(CLI::Range(1, kMaxThreads));

@@ -14,7 +14,7 @@ namespace krait {
 struct ClusterOptions {
   std::optional<std::string> config, model, model_name, weight_dtype, draft_model, draft_tokens;
   std::optional<std::string> listen, admin_listen, run_dir;
-  std::optional<int> tp, threads;
+  std::optional<int> tp, processes, threads;
   bool ngram = false;
 };
 

@@ -63,6 +63,11 @@ std::string StatusTable(const v1::ListWorkersResponse& workers) {
                                     !target                    ? "-"
                                     : worker.draft_connected() ? "yes"
                                                                : "no"));
+    if (worker.ranks_size() < 2) continue;
+    for (const v1::Rank& rank : worker.ranks()) {
+      absl::StrAppend(&table, "  rank ", rank.rank(), ": ", rank.device(), " pid ", rank.pid(),
+                      " on ", rank.host(), "\n");
+    }
   }
   return table;
 }

@@ -38,6 +38,7 @@ absl::Status Supervisor::Start(ProcessSpec spec) {
 absl::Status Supervisor::Launch(Child& child) {
   ASSIGN_OR_RETURN(child.pid, StartChild(child.spec.argv, child.spec.log_path));
   child.started = clock_.Now();
+  child.kill_at = absl::InfiniteDuration();
   return absl::OkStatus();
 }
 
@@ -47,15 +48,38 @@ std::optional<int> Supervisor::Tick(std::string* name) {
       *name = child.spec.name;
       if (const auto code = OnDeath(child, *wait_status)) return code;
     }
-    if (child.pid != 0 || !child.wanted || clock_.Now() < child.restart_at) continue;
-    ++restarts_;
-    const absl::Status launched = Launch(child);
-    if (!launched.ok()) {
-      LOG(ERROR) << "name=" << child.spec.name << " status=" << LogText(launched.ToString());
-      child.restart_at = clock_.Now() + child.backoff.OnDeath(absl::ZeroDuration());
-    }
+    if (child.pid != 0 && clock_.Now() >= child.kill_at) kill(child.pid, SIGKILL);
+  }
+  for (Child& child : children_) {
+    if (!IsDue(child)) continue;
+    for (Child* member : UnitOf(child)) Relaunch(*member);
   }
   return std::nullopt;
+}
+
+std::vector<Supervisor::Child*> Supervisor::UnitOf(Child& child) {
+  if (child.spec.unit.empty()) return {&child};
+  std::vector<Child*> members;
+  for (Child& other : children_) {
+    if (other.spec.unit == child.spec.unit) members.push_back(&other);
+  }
+  return members;
+}
+
+bool Supervisor::IsDue(Child& child) {
+  if (child.pid != 0) return false;
+  const std::vector<Child*> members = UnitOf(child);
+  return std::all_of(members.begin(), members.end(), [this](const Child* member) {
+    return member->pid == 0 && member->wanted && clock_.Now() >= member->restart_at;
+  });
+}
+
+void Supervisor::Relaunch(Child& child) {
+  ++restarts_;
+  const absl::Status launched = Launch(child);
+  if (launched.ok()) return;
+  LOG(ERROR) << "name=" << child.spec.name << " status=" << LogText(launched.ToString());
+  child.restart_at = clock_.Now() + child.backoff.OnDeath(absl::ZeroDuration());
 }
 
 std::optional<int> Supervisor::OnDeath(Child& child, int wait_status) {
@@ -65,6 +89,9 @@ std::optional<int> Supervisor::OnDeath(Child& child, int wait_status) {
   child.restart_at = clock_.Now() + wait;
   LOG(WARNING) << "name=" << child.spec.name << " ended=" << LogText(Describe(wait_status))
                << " restart_in=" << wait << " log=" << LogText(child.spec.log_path);
+  for (Child* member : UnitOf(child)) {
+    if (member->pid != 0) member->kill_at = std::min(member->kill_at, clock_.Now() + kUnitGrace);
+  }
   if (code == kExitUsage || code == kExitBadModel) return code;
   return std::nullopt;
 }

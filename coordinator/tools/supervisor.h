@@ -19,12 +19,17 @@ struct ProcessSpec {
   std::string name;
   std::vector<std::string> argv;
   std::string log_path;
+  // Processes with the same unit, if it is not empty, live and die together: once one has died, the
+  // others get kUnitGrace to end by themselves, then SIGKILL; then all are started again.
+  std::string unit;
 };
 
 // Starts processes, starts those that die again, stops them in order. Main thread only: children
 // are tied to the life of the thread that starts them.
 class Supervisor {
  public:
+  static constexpr absl::Duration kUnitGrace = absl::Seconds(1);
+
   // `clock` outlives this.
   explicit Supervisor(const Clock& clock) : clock_(clock) {}
   // Kills what is left.
@@ -53,10 +58,16 @@ class Supervisor {
     bool wanted = true;
     absl::Duration started;
     absl::Duration restart_at;
+    absl::Duration kill_at = absl::InfiniteDuration();
     RestartBackoff backoff;
   };
 
   absl::Status Launch(Child& child);
+  void Relaunch(Child& child);
+  // Of one process alone: itself.
+  std::vector<Child*> UnitOf(Child& child);
+  // Of `child`'s unit, every process is down, wanted, and its pause is over.
+  bool IsDue(Child& child);
   // The raw wait status if the child has just ended.
   static std::optional<int> Reap(Child& child);
   std::optional<int> OnDeath(Child& child, int wait_status);

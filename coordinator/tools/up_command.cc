@@ -6,17 +6,20 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "common/build_info.h"
 #include "common/clock.h"
 #include "common/json_document.h"
 #include "common/logging.h"
+#include "common/owned_units.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
 #include "coordinator/tools/child_process.h"
@@ -66,6 +69,29 @@ absl::StatusOr<ProcessSpec> WriteProcess(const std::string& run_dir, const std::
                      .log_path = absl::StrCat(run_dir, "/", name, ".log")};
 }
 
+// What process `index` of a worker's group is told.
+WorkerConfig ConfigOfProcess(const WorkerConfig& worker, int index) {
+  WorkerConfig config = worker;
+  const int num_cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int threads = worker.has_threads() ? worker.threads() : num_cores;
+  const int64_t share = OwnedUnits(threads, index, worker.processes()).size();
+  const int64_t ranks = OwnedUnits(worker.tensor_parallel_size(), index, worker.processes()).size();
+  config.set_threads(static_cast<int>(std::max(share, ranks)));
+  config.set_process_index(index);
+  if (index == 0) return config;
+  config.clear_coordinators();
+  config.clear_listen();
+  config.set_admin_listen("127.0.0.1:0");
+  return config;
+}
+
+// The names of a worker's processes: its own is the one that serves.
+std::vector<std::string> ProcessNames(const WorkerConfig& worker) {
+  std::vector<std::string> names = {worker.name()};
+  for (int i = 1; i < worker.processes(); ++i) names.push_back(absl::StrCat(worker.name(), ".", i));
+  return names;
+}
+
 // One cluster, from its first process to its last. Main thread only.
 class Cluster {
  public:
@@ -80,6 +106,7 @@ class Cluster {
   int Run(const sigset_t& signals);
 
  private:
+  absl::Status StartWorker(const WorkerConfig& worker);
   void Announce(const v1::ListWorkersResponse& workers) const;
   void CheckReady();
   int GiveUp(const std::string& name, int code);
@@ -104,10 +131,21 @@ absl::Status Cluster::Start() {
   for (const auto role : {WorkerConfig::DRAFT, WorkerConfig::TARGET}) {
     for (WorkerConfig& worker : *config_.mutable_workers()) {
       if (worker.role() != role) continue;
-      worker.set_port_file(absl::StrCat(dir, "/", worker.name(), ".port"));
-      ASSIGN_OR_RETURN(spec, WriteProcess(dir, worker.name(), "krait-worker", worker));
-      RETURN_IF_ERROR(supervisor_.Start(std::move(spec)));
+      RETURN_IF_ERROR(StartWorker(worker));
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Cluster::StartWorker(const WorkerConfig& worker) {
+  const std::vector<std::string> names = ProcessNames(worker);
+  for (size_t i = 0; i < names.size(); ++i) {
+    WorkerConfig config = names.size() == 1 ? worker : ConfigOfProcess(worker, static_cast<int>(i));
+    config.set_port_file(absl::StrCat(config_.run_dir(), "/", names[i], ".port"));
+    ASSIGN_OR_RETURN(ProcessSpec spec,
+                     WriteProcess(config_.run_dir(), names[i], "krait-worker", config));
+    if (names.size() > 1) spec.unit = worker.name();
+    RETURN_IF_ERROR(supervisor_.Start(std::move(spec)));
   }
   return absl::OkStatus();
 }
@@ -174,7 +212,9 @@ void Cluster::Stop() {
   const int drain_ms = coordinator.has_drain_timeout_ms() ? coordinator.drain_timeout_ms() : 30'000;
   bool clean = supervisor_.Stop({"coordinator"}, absl::Milliseconds(drain_ms) + kStopGrace);
   std::vector<std::string> workers;
-  for (const WorkerConfig& worker : config_.workers()) workers.push_back(worker.name());
+  for (const WorkerConfig& worker : config_.workers()) {
+    for (std::string& name : ProcessNames(worker)) workers.push_back(std::move(name));
+  }
   clean &= supervisor_.Stop(workers, kStopGrace);
   LOG(INFO) << "clean=" << clean << " restarts=" << supervisor_.restarts() << " msg=\"stopped\"";
 }

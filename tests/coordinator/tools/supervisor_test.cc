@@ -42,6 +42,34 @@ class SupervisorTest : public ::testing::Test {
   std::string name_;
 };
 
+// The one that lives on is stopped, so that nothing but SIGKILL ends it.
+TEST_F(SupervisorTest, AUnitDiesAndIsStartedAgainAsAWhole) {
+  for (const char* name : {"a", "b"}) {
+    ProcessSpec spec = Shell(name, "exec sleep 100");
+    spec.unit = "unit";
+    ASSERT_TRUE(supervisor_.Start(std::move(spec)).ok());
+  }
+  ASSERT_TRUE(supervisor_.Start(Shell("alone", "exec sleep 100")).ok());
+  const pid_t alone = supervisor_.pid("alone");
+  const pid_t b = supervisor_.pid("b");
+  kill(b, SIGSTOP);
+  KillAndReap("a");
+  clock_.Advance(Supervisor::kUnitGrace - absl::Nanoseconds(1));
+  Tick();
+  EXPECT_EQ(supervisor_.pid("a"), 0) << "not before all are gone";
+  EXPECT_EQ(supervisor_.pid("b"), b);
+  clock_.Advance(absl::Nanoseconds(1));
+  EXPECT_TRUE(Eventually([&] {
+    Tick();
+    return supervisor_.pid("b") == 0;
+  }));
+  clock_.Advance(absl::Seconds(5));
+  Tick();
+  EXPECT_NE(supervisor_.pid("a"), 0);
+  EXPECT_NE(supervisor_.pid("b"), 0);
+  EXPECT_EQ(supervisor_.pid("alone"), alone);
+}
+
 TEST_F(SupervisorTest, StartsAgainWhatDiesAfterAPauseThatDoubles) {
   ASSERT_TRUE(supervisor_.Start(Shell("a", "exec sleep 100")).ok());
   const pid_t first = supervisor_.pid("a");
