@@ -3,6 +3,7 @@
 #include <google/protobuf/util/json_util.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -74,6 +75,13 @@ WorkerConfig& Cluster::AddTarget(const std::string& name, int tensor_parallel_si
   return config;
 }
 
+WorkerConfig& Cluster::AddGroup(const std::string& name, int tensor_parallel_size, int processes) {
+  WorkerConfig& config = AddTarget(name, tensor_parallel_size);
+  config.set_processes(processes);
+  config.set_group_address(Loopback(PickFreePort()));
+  return config;
+}
+
 WorkerConfig& Cluster::AddDraft(const std::string& name, const std::string& model_path) {
   WorkerConfig& config = AddTarget(name);
   config.set_role(WorkerConfig::DRAFT);
@@ -112,11 +120,20 @@ void Cluster::StartCoordinator() {
 
 void Cluster::StartWorker(const std::string& name) {
   const auto found = commands_.find(name);
-  std::vector<std::string> command = found == commands_.end()
-                                         ? std::vector<std::string>{BinaryPath("krait-worker")}
-                                         : found->second;
-  command.insert(command.end(), {"--config", WriteConfig(name, workers_.at(name))});
-  processes_[name] = Process::Start(command, absl::StrCat(run_dir_, "/", name, ".log"));
+  const std::vector<std::string> program =
+      found == commands_.end() ? std::vector<std::string>{BinaryPath("krait-worker")}
+                               : found->second;
+  WorkerConfig config = workers_.at(name);
+  for (int i = 0; i < std::max(1, config.processes()); ++i) {
+    const std::string process = i == 0 ? name : absl::StrCat(name, ".", i);
+    if (i > 0) {
+      config.set_process_index(i);
+      config.set_admin_listen(Loopback(0));
+    }
+    std::vector<std::string> command = program;
+    command.insert(command.end(), {"--config", WriteConfig(process, config)});
+    processes_[process] = Process::Start(command, absl::StrCat(run_dir_, "/", process, ".log"));
+  }
 }
 
 void Cluster::Start() {

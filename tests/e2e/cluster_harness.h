@@ -40,6 +40,8 @@ class Cluster {
   // Adds a worker; its configuration can be edited before Start. Ports are fixed, so a restarted
   // process is found at the same address.
   WorkerConfig& AddTarget(const std::string& name, int tensor_parallel_size = 1);
+  // The same with its ranks in several processes: `name`, which serves, then "<name>.1" and so on.
+  WorkerConfig& AddGroup(const std::string& name, int tensor_parallel_size, int processes);
   WorkerConfig& AddDraft(const std::string& name, const std::string& model_path);
 
   // What `name` is started with instead of krait-worker; its configuration is appended.
@@ -47,7 +49,7 @@ class Cluster {
 
   // Starts everything and waits until every worker is READY at the coordinator (60 s, else CHECK).
   void Start();
-  void StartWorker(const std::string& name);
+  void StartWorker(const std::string& name);  // all its processes
   void StartCoordinator();
   void WaitReady();
 

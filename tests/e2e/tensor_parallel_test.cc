@@ -1,4 +1,4 @@
-// The same requests at 1, 2 and 3 ranks, through the whole cluster.
+// The same requests at 1, 2 and 3 ranks, in one process and in several, through the whole cluster.
 
 #include <gtest/gtest.h>
 
@@ -10,9 +10,12 @@
 namespace krait {
 namespace {
 
-std::vector<GenerateOutcome> RunAll(int tensor_parallel_size) {
+std::vector<GenerateOutcome> RunAll(int tensor_parallel_size, int processes) {
   Cluster cluster(TargetModel());
-  cluster.AddTarget("target", tensor_parallel_size).set_ngram(true);
+  WorkerConfig& target = processes == 1
+                             ? cluster.AddTarget("target", tensor_parallel_size)
+                             : cluster.AddGroup("target", tensor_parallel_size, processes);
+  target.set_ngram(true);
   cluster.Start();
   std::vector<GenerateOutcome> outcomes;
   for (int i = 0; i < 4; ++i) {
@@ -24,13 +27,16 @@ std::vector<GenerateOutcome> RunAll(int tensor_parallel_size) {
 }
 
 TEST(TensorParallelTest, EveryDegreeGivesTheSameTokensAndLogprobs) {
-  const std::vector<GenerateOutcome> one = RunAll(1);
-  for (int degree : {2, 3}) {
-    const std::vector<GenerateOutcome> many = RunAll(degree);
+  const std::vector<GenerateOutcome> one = RunAll(1, 1);
+  for (const auto& [degree, processes] :
+       std::vector<std::pair<int, int>>{{2, 1}, {3, 1}, {2, 2}, {3, 2}, {3, 3}}) {
+    const std::vector<GenerateOutcome> many = RunAll(degree, processes);
     for (size_t i = 0; i < one.size(); ++i) {
       ASSERT_TRUE(one[i].status.ok()) << one[i].status.error_message();
-      EXPECT_EQ(one[i].token_ids, many[i].token_ids) << "degree " << degree << " request " << i;
-      EXPECT_EQ(one[i].logprobs, many[i].logprobs) << "degree " << degree << " request " << i;
+      EXPECT_EQ(one[i].token_ids, many[i].token_ids)
+          << "degree " << degree << " processes " << processes << " request " << i;
+      EXPECT_EQ(one[i].logprobs, many[i].logprobs)
+          << "degree " << degree << " processes " << processes << " request " << i;
     }
   }
 }
