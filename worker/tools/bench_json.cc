@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 
+#include "common/json_document.h"
+
 namespace krait {
 namespace {
 
@@ -51,7 +53,7 @@ std::string BenchJson(const BenchReport& report) {
     json["batches"].push_back(BatchJson(report, batch));
   }
   for (const DraftResult& draft : report.drafts) json["drafts"].push_back(DraftJson(draft));
-  return json.dump() + "\n";
+  return DumpJson(json) + "\n";
 }
 
 }  // namespace krait

@@ -31,7 +31,4 @@ struct ConvertOptions {
 // and Vocabulary report the source.
 absl::Status ConvertModel(const ConvertOptions& options);
 
-// `krait-engine convert --in PATH --out DIR [...]`. Returns the exit code.
-int RunConvert(int argc, char** argv);
-
 }  // namespace krait

@@ -1,104 +1,32 @@
-#include "worker/tools/generate.h"
+// krait-engine generate: tokens from token ids, without RPC.
 
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "common/build_info.h"
 #include "common/field_error.h"
-#include "common/json.h"
+#include "common/json_document.h"
 #include "common/status_macros.h"
 #include "common/vocabulary.h"
 #include "worker/tools/collecting_sink.h"
-#include "worker/tools/engine_flags.h"
+#include "worker/tools/engine_tool.h"
+#include "worker/tools/generate_options.h"
 #include "worker/tools/null_observer.h"
+#include "worker/tools/prompt_ids_file.h"
 
 namespace krait {
 namespace {
 
-constexpr char kUsage[] =
-    "usage: krait-engine generate --model PATH (--prompt-ids 1,2,3 | --prompt-ids-file FILE) ...\n"
-    "  --prompt-ids-file FILE       JSON: a list of ids, or a list of such lists, all run\n"
-    "  --max-tokens N               default 64\n"
-    "  --ignore-eos                 go on after end-of-sequence tokens\n"
-    "  --temperature --top-k --top-p --min-p --repetition-penalty --presence-penalty\n"
-    "  --frequency-penalty --seed   default: greedy, no filters, no penalties, seed 0\n"
-    "  --logprobs N                 of the drawn token and N alternatives\n"
-    "  --max-running N              prompts at a time, default 8\n"
-    "  --json                       one JSON document\n";
+using nlohmann::ordered_json;
 
-using Prompts = std::vector<std::vector<TokenId>>;
-
-absl::StatusOr<std::vector<TokenId>> IdsOf(const JsonValue& value) {
-  std::vector<TokenId> ids;
-  for (const JsonValue& id : value.as_array()) {
-    if (!id.is_integer()) return FieldError("--prompt-ids-file", "holds something else than ids");
-    ids.push_back(static_cast<TokenId>(std::clamp<int64_t>(id.as_int(), -1, INT32_MAX)));
-  }
-  return ids;
-}
-
-absl::StatusOr<Prompts> ReadPromptFile(const std::string& path) {
-  ASSIGN_OR_RETURN(const JsonValue document, ReadJsonFile(path));
-  if (!document.is_array() || document.as_array().empty()) {
-    return FieldError("--prompt-ids-file", "must be a list of ids or of lists of ids");
-  }
-  Prompts prompts;
-  if (!document.as_array()[0].is_array()) {
-    ASSIGN_OR_RETURN(prompts.emplace_back(), IdsOf(document));
-    return prompts;
-  }
-  for (const JsonValue& list : document.as_array()) {
-    if (!list.is_array()) return FieldError("--prompt-ids-file", "mixes ids and lists of ids");
-    ASSIGN_OR_RETURN(prompts.emplace_back(), IdsOf(list));
-  }
-  return prompts;
-}
-
-absl::StatusOr<Prompts> ReadPrompts(const CommandLine& line) {
-  if (line.Has("prompt-ids") == line.Has("prompt-ids-file")) {
-    return FieldError("--prompt-ids", "give either this or --prompt-ids-file");
-  }
-  if (line.Has("prompt-ids-file")) return ReadPromptFile(line.values.at("prompt-ids-file"));
-  Prompts prompts(1);
-  for (const auto part : absl::StrSplit(line.values.at("prompt-ids"), ',')) {
-    TokenId id = 0;
-    if (!absl::SimpleAtoi(part, &id)) return FieldError("--prompt-ids", "must be like 1,2,3");
-    prompts[0].push_back(id);
-  }
-  return prompts;
-}
-
-absl::StatusOr<SamplingParams> ReadSampling(const CommandLine& line) {
-  SamplingParams sampling;
-  const std::pair<const char*, float*> numbers[] = {
-      {"temperature", &sampling.temperature},
-      {"top-p", &sampling.top_p},
-      {"min-p", &sampling.min_p},
-      {"repetition-penalty", &sampling.repetition_penalty},
-      {"presence-penalty", &sampling.presence_penalty},
-      {"frequency-penalty", &sampling.frequency_penalty}};
-  sampling.temperature = 0;
-  for (const auto& [name, value] : numbers) {
-    ASSIGN_OR_RETURN(const double given, DoubleOption(line, name, *value));
-    *value = static_cast<float>(given);
-  }
-  ASSIGN_OR_RETURN(const int64_t top_k, IntOption(line, "top-k", 0, 0, INT32_MAX));
-  ASSIGN_OR_RETURN(const int64_t seed, IntOption(line, "seed", 0, 0, INT64_MAX));
-  ASSIGN_OR_RETURN(const int64_t logprobs, IntOption(line, "logprobs", -1, 0, 64));
-  sampling.top_k = static_cast<int32_t>(top_k);
-  sampling.seed = static_cast<uint64_t>(seed);
-  sampling.num_logprobs = static_cast<int32_t>(logprobs);
-  return sampling;
-}
+constexpr int kPageSize = 16;
 
 struct Generation {
   std::vector<std::vector<TokenId>> prompts;
@@ -109,84 +37,89 @@ const char* NameOf(FinishReason reason) {
   return reason == FinishReason::kStop ? "stop" : reason == FinishReason::kLength ? "length" : "";
 }
 
-std::string LogprobJson(const PositionLogprobs& position) {
+ordered_json LogprobJson(const PositionLogprobs& position) {
   const auto pair = [](const TokenLogprob& token) {
-    return absl::StrFormat("[%d,%.9g]", token.id, token.logprob);
+    return ordered_json::array({token.id, token.logprob});
   };
-  return absl::StrCat("{\"token\":", pair(position.token), ",\"top\":[",
-                      absl::StrJoin(position.top, ",",
-                                    [&](std::string* out, const TokenLogprob& token) {
-                                      absl::StrAppend(out, pair(token));
-                                    }),
-                      "]}");
+  ordered_json top = ordered_json::array();
+  for (const TokenLogprob& token : position.top) top.push_back(pair(token));
+  return {{"token", pair(position.token)}, {"top", std::move(top)}};
 }
 
-std::string ToJson(const CollectingSink& sink, size_t prompt_tokens) {
-  std::string json =
-      absl::StrCat("{\"token_ids\":[", absl::StrJoin(sink.token_ids, ","), "],\"finish_reason\":\"",
-                   NameOf(sink.finish_reason), "\",\"prompt_tokens\":", prompt_tokens);
-  if (!sink.logprobs.empty()) {
-    absl::StrAppend(&json, ",\"logprobs\":[",
-                    absl::StrJoin(sink.logprobs, ",",
-                                  [](std::string* out, const PositionLogprobs& position) {
-                                    absl::StrAppend(out, LogprobJson(position));
-                                  }),
-                    "]");
+ordered_json ToJson(const CollectingSink& sink, size_t prompt_tokens) {
+  ordered_json json = {{"token_ids", sink.token_ids},
+                       {"finish_reason", NameOf(sink.finish_reason)},
+                       {"prompt_tokens", prompt_tokens}};
+  for (const PositionLogprobs& position : sink.logprobs) {
+    json["logprobs"].push_back(LogprobJson(position));
   }
-  absl::StrAppend(&json, ",\"speculation\":{\"proposed\":", sink.speculation.proposed,
-                  ",\"accepted\":", sink.speculation.accepted,
-                  ",\"rounds\":", sink.speculation.rounds, "}}");
+  json["speculation"] = {{"proposed", sink.speculation.proposed},
+                         {"accepted", sink.speculation.accepted},
+                         {"rounds", sink.speculation.rounds}};
   return json;
 }
 
-void Print(const Generation& generation, bool json) {
-  if (json) std::printf("{\"generations\":[");
+void PrintJson(const Generation& generation) {
+  ordered_json all = ordered_json::array();
   for (size_t i = 0; i < generation.sinks.size(); ++i) {
-    const CollectingSink& sink = *generation.sinks[i];
-    if (json) {
-      std::printf("%s%s", i ? "," : "", ToJson(sink, generation.prompts[i].size()).c_str());
-      continue;
-    }
-    std::printf("%s  [%s]\n", absl::StrJoin(sink.token_ids, " ").c_str(),
-                NameOf(sink.finish_reason));
-    for (const PositionLogprobs& position : sink.logprobs) {
-      std::printf("  %s\n", LogprobJson(position).c_str());
-    }
+    all.push_back(ToJson(*generation.sinks[i], generation.prompts[i].size()));
   }
-  if (json) std::printf("]}\n");
+  std::printf("%s\n", DumpJson({{"generations", std::move(all)}}).c_str());
 }
 
-absl::StatusOr<Generation> Generate(const CommandLine& line) {
-  Generation generation;
-  ASSIGN_OR_RETURN(generation.prompts, ReadPrompts(line));
-  ASSIGN_OR_RETURN(EngineFlags flags, ReadEngineFlags(line));
-  ASSIGN_OR_RETURN(const SamplingParams sampling, ReadSampling(line));
-  ASSIGN_OR_RETURN(const int64_t max_tokens, IntOption(line, "max-tokens", 64, 1, INT32_MAX));
-  ASSIGN_OR_RETURN(const int64_t max_running, IntOption(line, "max-running", 8, 1, 1024));
-  ASSIGN_OR_RETURN(const Vocabulary vocabulary, Vocabulary::Load(flags.config.group.model_path));
+void PrintText(const Generation& generation) {
+  for (const auto& sink : generation.sinks) {
+    std::printf("%s  [%s]\n", absl::StrJoin(sink->token_ids, " ").c_str(),
+                NameOf(sink->finish_reason));
+    for (const PositionLogprobs& position : sink->logprobs) {
+      std::printf("  %s\n", DumpJson(LogprobJson(position)).c_str());
+    }
+  }
+}
 
+// Room for as many of the prompts as run at a time, to their ends.
+void SizeEngine(const GenerateOptions& options, const Generation& generation,
+                EngineConfig& config) {
+  const auto num_prompts = static_cast<int64_t>(generation.prompts.size());
   size_t longest = 0;
   for (const auto& prompt : generation.prompts) longest = std::max(longest, prompt.size());
-  const int64_t pages = (static_cast<int64_t>(longest) + max_tokens + 15) / 16;
-  flags.config.max_running = static_cast<int>(
-      std::min<int64_t>({max_running, static_cast<int64_t>(generation.prompts.size()),
-                         flags.config.max_num_batched_tokens}));
-  flags.config.max_waiting = static_cast<int>(generation.prompts.size());
-  flags.config.group.runner.num_pages = static_cast<int>(pages * flags.config.max_running);
+  const int64_t tokens = static_cast<int64_t>(longest) + options.max_tokens;
+  const int64_t pages = (tokens + kPageSize - 1) / kPageSize;
+  config.max_running = static_cast<int>(
+      std::min<int64_t>({options.max_running, num_prompts, config.max_num_batched_tokens}));
+  config.max_waiting = static_cast<int>(num_prompts);
+  config.group.runner.num_pages = static_cast<int>(pages * config.max_running);
+}
 
+absl::Status SubmitAll(const GenerateOptions& options, const std::vector<TokenId>& eos_ids,
+                       Engine& engine, Generation& generation) {
+  for (size_t i = 0; i < generation.prompts.size(); ++i) {
+    generation.sinks.push_back(std::make_shared<CollectingSink>());
+    GenerationRequest request{.request_id = absl::StrCat(i), .prompt = generation.prompts[i]};
+    request.sampling = options.sampling;
+    request.stop.max_tokens = options.max_tokens;
+    if (!options.ignore_eos) request.stop.eos_ids = eos_ids;
+    RETURN_IF_ERROR(engine.Submit(std::move(request), generation.sinks.back()));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Generation> Generate(const GenerateOptions& options) {
+  Generation generation;
+  if (options.prompt_ids_file.empty()) {
+    generation.prompts = {options.prompt_ids};
+  } else {
+    ASSIGN_OR_RETURN(generation.prompts, ReadPromptIdsFile(options.prompt_ids_file));
+  }
+  EngineFlags flags = options.flags;
+  ASSIGN_OR_RETURN(const Vocabulary vocabulary, Vocabulary::Load(flags.config.group.model_path));
+  SizeEngine(options, generation, flags.config);
   const RealClock clock;
   NullObserver observer;
   ASSIGN_OR_RETURN(std::unique_ptr<Proposer> proposer, MakeProposerOf(flags, &clock));
   ASSIGN_OR_RETURN(const auto engine,
                    Engine::Create(flags.config, std::move(proposer), &clock, &observer, nullptr));
-  for (size_t i = 0; i < generation.prompts.size(); ++i) {
-    generation.sinks.push_back(std::make_shared<CollectingSink>());
-    GenerationRequest request{.request_id = absl::StrCat(i), .prompt = generation.prompts[i]};
-    request.sampling = sampling;
-    request.stop.max_tokens = static_cast<int32_t>(max_tokens);
-    if (!line.Switched("ignore-eos")) request.stop.eos_ids = vocabulary.eos_ids;
-    RETURN_IF_ERROR(engine->Submit(std::move(request), generation.sinks.back()));
-  }
+  RETURN_IF_ERROR(SubmitAll(options, vocabulary.eos_ids, *engine, generation));
   for (const auto& sink : generation.sinks) {
     sink->ended.WaitForNotification();
     RETURN_IF_ERROR(sink->status);
@@ -194,40 +127,22 @@ absl::StatusOr<Generation> Generate(const CommandLine& line) {
   return generation;
 }
 
+int Run(const GenerateOptions& options) {
+  const absl::StatusOr<Generation> generation = Generate(options);
+  if (!generation.ok()) {
+    const int code = EndCommand(generation.status());
+    return ErrorField(generation.status()).empty() ? code : kExitUsage;
+  }
+  options.as_json ? PrintJson(*generation) : PrintText(*generation);
+  return 0;
+}
+
 }  // namespace
 
-int RunGenerate(int argc, char** argv) {
-  std::vector<std::string> options = {"prompt-ids",
-                                      "prompt-ids-file",
-                                      "max-tokens",
-                                      "temperature",
-                                      "top-k",
-                                      "top-p",
-                                      "min-p",
-                                      "repetition-penalty",
-                                      "presence-penalty",
-                                      "frequency-penalty",
-                                      "seed",
-                                      "logprobs",
-                                      "max-running"};
-  options.insert(options.end(), kEngineOptions.begin(), kEngineOptions.end());
-  const auto line = ParseCommandLine(argc, argv, options, {"json", "ignore-eos", "help"});
-  if (!line.ok()) {
-    std::fprintf(stderr, "%s\n%s%s", std::string(line.status().message()).c_str(), kUsage,
-                 kEngineUsage);
-    return kExitUsage;
-  }
-  if (line->Switched("help")) {
-    std::printf("%s%s", kUsage, kEngineUsage);
-    return 0;
-  }
-  const absl::StatusOr<Generation> generation = Generate(*line);
-  if (!generation.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(generation.status().message()).c_str());
-    return ErrorField(generation.status()).empty() ? ExitCodeFor(generation.status()) : kExitUsage;
-  }
-  Print(*generation, line->Switched("json"));
-  return 0;
+std::function<int()> DeclareGenerate(CLI::App& app) {
+  const auto options = std::make_shared<GenerateOptions>();
+  AddGenerateOptions(app, *options);
+  return [options] { return Run(*options); };
 }
 
 }  // namespace krait

@@ -3,28 +3,24 @@
 #include <cstdint>
 #include <cstdio>
 #include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "common/build_info.h"
-#include "common/json.h"
+#include "common/json_document.h"
 #include "common/status_macros.h"
 #include "common/vocabulary.h"
 #include "worker/models/model_config.h"
 #include "worker/models/model_tensors.h"
-#include "worker/tools/command_line.h"
+#include "worker/tools/engine_tool.h"
 #include "worker/weights/checkpoint.h"
 
 namespace krait {
 namespace {
-
-constexpr char kUsage[] =
-    "usage: krait-engine inspect PATH [--json]\n"
-    "  PATH    a .gguf file, or a folder with one or with Hugging Face files\n"
-    "  --json  one JSON document instead of a table\n";
 
 struct Amount {
   int64_t tensors = 0;
@@ -139,21 +135,18 @@ std::string AsTable(const Summary& summary) {
 }
 
 std::string AsJson(const Summary& summary) {
-  std::vector<std::string> fields;
+  nlohmann::ordered_json json;
   for (const Row& row : Rows(summary)) {
-    fields.push_back(
-        absl::StrCat("  \"", row.field, "\": ", row.is_text ? QuoteJson(row.value) : row.value));
+    // What is no text is a number or true or false, so it is JSON already.
+    json[row.field] =
+        row.is_text ? nlohmann::ordered_json(row.value) : nlohmann::ordered_json::parse(row.value);
   }
-  std::vector<std::string> types;
+  json["bytes_by_type"] = nlohmann::ordered_json::object();
   for (const auto& [type, amount] : summary.by_type) {
-    types.push_back(absl::StrCat(QuoteJson(type), ": {\"tensors\": ", amount.tensors,
-                                 ", \"bytes\": ", amount.bytes, "}"));
+    json["bytes_by_type"][type] = {{"tensors", amount.tensors}, {"bytes", amount.bytes}};
   }
-  fields.push_back(absl::StrCat("  \"bytes_by_type\": {", absl::StrJoin(types, ", "), "}"));
-  std::vector<std::string> files;
-  for (const std::string& file : summary.files) files.push_back(QuoteJson(file));
-  fields.push_back(absl::StrCat("  \"files\": [", absl::StrJoin(files, ", "), "]"));
-  return absl::StrCat("{\n", absl::StrJoin(fields, ",\n"), "\n}\n");
+  json["files"] = summary.files;
+  return DumpJson(json) + "\n";
 }
 
 }  // namespace
@@ -163,24 +156,22 @@ absl::StatusOr<std::string> InspectModel(const std::string& path, bool json) {
   return json ? AsJson(summary) : AsTable(summary);
 }
 
-int RunInspect(int argc, char** argv) {
-  const absl::StatusOr<CommandLine> line = ParseCommandLine(argc, argv, {}, {"json", "help"});
-  if (line.ok() && line->Switched("help")) {
-    std::fputs(kUsage, stdout);
-    return 0;
-  }
-  if (!line.ok() || line->words.size() != 1) {
-    if (!line.ok()) std::fprintf(stderr, "%s\n", std::string(line.status().message()).c_str());
-    std::fputs(kUsage, stderr);
-    return kExitUsage;
-  }
-  const absl::StatusOr<std::string> text = InspectModel(line->words[0], line->Switched("json"));
-  if (!text.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(text.status().message()).c_str());
-    return ExitCodeFor(text.status());
-  }
-  std::fputs(text->c_str(), stdout);
-  return 0;
+std::function<int()> DeclareInspect(CLI::App& app) {
+  struct Options {
+    std::string path;
+    bool as_json = false;
+  };
+  const auto options = std::make_shared<Options>();
+  app.add_option("path", options->path,
+                 "a .gguf file, or a folder with one or with Hugging Face files")
+      ->type_name("PATH")
+      ->required();
+  app.add_flag("--json", options->as_json, "one JSON document instead of a table");
+  return [options] {
+    const absl::StatusOr<std::string> text = InspectModel(options->path, options->as_json);
+    if (text.ok()) std::fputs(text->c_str(), stdout);
+    return EndCommand(text.status());
+  };
 }
 
 }  // namespace krait

@@ -14,6 +14,7 @@
 #include "tests/support/tiny_checkpoint.h"
 #include "worker/models/model_config.h"
 #include "worker/models/model_tensors.h"
+#include "worker/tools/engine_tool.h"
 #include "worker/tools/inspect.h"
 #include "worker/weights/checkpoint.h"
 
@@ -187,31 +188,24 @@ TEST_F(ConvertTest, NeverWritesIntoAFolderThatHoldsSomething) {
   EXPECT_TRUE(ConvertModel(options_).ok());  // an empty folder may be there
 }
 
-int ExitCodeOf(int (*command)(int, char**), std::vector<std::string> words) {
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  return command(static_cast<int>(argv.size()), argv.data());
+int ExitCodeOf(const std::vector<std::string>& words) {
+  std::vector<const char*> argv = {"krait-engine"};
+  for (const std::string& word : words) argv.push_back(word.c_str());
+  return RunEngineTool(static_cast<int>(argv.size()), argv.data());
 }
 
 TEST_F(ConvertTest, ExitCodesTellMisuseFromBadModels) {
-  EXPECT_EQ(ExitCodeOf(&RunConvert, {"convert", "--help"}), 0);
-  EXPECT_EQ(ExitCodeOf(&RunConvert, {"convert", "--in", Source()}), 64);
-  EXPECT_EQ(
-      ExitCodeOf(&RunConvert, {"convert", "--in", Source(), "--out", options_.out, "--dtype", "x"}),
-      64);
-  EXPECT_EQ(
-      ExitCodeOf(&RunConvert, {"convert", "--in", Source(), "--out", options_.out, "--layers=9"}),
-      64);
-  EXPECT_EQ(ExitCodeOf(&RunConvert, {"convert", "--in", root_ + "/none", "--out", options_.out}),
-            65);
-  EXPECT_EQ(
-      ExitCodeOf(&RunConvert, {"convert", "--in", Source(), "--out", options_.out, "--layers=1,2"}),
-      0);
-  EXPECT_EQ(ExitCodeOf(&RunInspect, {"inspect", options_.out}), 0);
-  EXPECT_EQ(ExitCodeOf(&RunInspect, {"inspect"}), 64);
-  EXPECT_EQ(ExitCodeOf(&RunInspect, {"inspect", "--frob", options_.out}), 64);
+  EXPECT_EQ(ExitCodeOf({"convert", "--help"}), 0);
+  EXPECT_EQ(ExitCodeOf({"convert", "--in", Source()}), 64);
+  EXPECT_EQ(ExitCodeOf({"convert", "--in", Source(), "--out", options_.out, "--dtype", "x"}), 64);
+  EXPECT_EQ(ExitCodeOf({"convert", "--in", Source(), "--out", options_.out, "--layers=9"}), 64);
+  EXPECT_EQ(ExitCodeOf({"convert", "--in", root_ + "/none", "--out", options_.out}), 65);
+  EXPECT_EQ(ExitCodeOf({"convert", "--in", Source(), "--out", options_.out, "--layers=1,2"}), 0);
+  EXPECT_EQ(ExitCodeOf({"inspect", options_.out}), 0);
+  EXPECT_EQ(ExitCodeOf({"inspect"}), 64);
+  EXPECT_EQ(ExitCodeOf({"inspect", "--frob", options_.out}), 64);
   std::ofstream(options_.out + "/config.json") << "{}";
-  EXPECT_EQ(ExitCodeOf(&RunInspect, {"inspect", options_.out}), 65);
+  EXPECT_EQ(ExitCodeOf({"inspect", options_.out}), 65);
 }
 
 TEST_F(ConvertTest, InspectCountsParametersAndBytes) {
