@@ -7,6 +7,8 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "tests/e2e/cluster_harness.h"
 #include "tests/e2e/models.h"
 #include "tests/e2e/requests.h"
@@ -143,15 +145,19 @@ TEST(DraftMismatchTest, AnotherTokenizerTurnsSpeculationOffAndSaysSo) {
         return false;
       },
       absl::Seconds(60)));
-  const GenerateOutcome outcome = cluster.Generate(GreedyRequest("mismatch", 40));
-  EXPECT_TRUE(outcome.status.ok()) << outcome.status.error_message();
-  EXPECT_EQ(outcome.token_ids.size(), 40u);
-  EXPECT_EQ(outcome.usage.speculation().proposed(), 0);
-  EXPECT_GT(MetricValue(HttpGet(cluster.admin_address("target"), "/metrics"),
-                        "krait_spec_disabled_total", "tokenizer_mismatch") +
-                MetricValue(HttpGet(cluster.admin_address("target"), "/metrics"),
-                            "krait_spec_decode_disabled_total", "tokenizer_mismatch"),
-            0);
+  // The first generation may be over before the draft has said who it is; steps report the reason.
+  double times_off = 0;
+  const absl::Time end = absl::Now() + absl::Seconds(30);
+  for (int i = 0; times_off == 0 && absl::Now() < end; ++i) {
+    const GenerateOutcome outcome =
+        cluster.Generate(GreedyRequest(absl::StrCat("mismatch-", i), 40));
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status.error_message();
+    EXPECT_EQ(outcome.token_ids.size(), 40u);
+    EXPECT_EQ(outcome.usage.speculation().proposed(), 0);
+    times_off = MetricValue(HttpGet(cluster.admin_address("target"), "/metrics"),
+                            "krait_spec_disabled_total", "tokenizer_mismatch");
+  }
+  EXPECT_EQ(times_off, 1);
 }
 
 }  // namespace
