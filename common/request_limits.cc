@@ -167,6 +167,7 @@ absl::Status CheckSampling(const SamplingParams& sampling, const ModelLimits& li
   }
   RETURN_IF_ERROR(CheckInt("sampling.logprobs", sampling.logprobs(), 0,
                            std::min(kMaxTopLogprobs, limits.vocab_size)));
+  if (sampling.has_n()) RETURN_IF_ERROR(CheckInt("sampling.n", sampling.n(), 1, kMaxChoices));
   RETURN_IF_ERROR(
       CheckInt("sampling.min_tokens", sampling.min_tokens(), 0, limits.max_context_tokens));
   RETURN_IF_ERROR(CheckLogitBias(sampling, limits.vocab_size));
@@ -183,6 +184,7 @@ absl::Status FillSampling(int num_prompt_tokens, const ModelLimits& limits,
   }
   sampling.set_top_k(sampling.top_k());
   sampling.set_min_tokens(sampling.min_tokens());
+  if (!sampling.has_n()) sampling.set_n(1);
   const int room = limits.max_context_tokens - num_prompt_tokens;
   if (!sampling.has_max_tokens()) sampling.set_max_tokens(std::min(kDefaultMaxTokens, room));
   if (sampling.max_tokens() > room) {

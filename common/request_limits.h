@@ -19,6 +19,7 @@ inline constexpr int kMaxStopStrings = 8;
 inline constexpr int kMaxStopStringBytes = 128;
 inline constexpr int kMaxStopTokenIds = 64;
 inline constexpr int kMaxTopLogprobs = 20;
+inline constexpr int kMaxChoices = 8;
 inline constexpr int kMaxLogitBiases = 300;
 inline constexpr float kMaxLogitBias = 100;  // in either direction
 inline constexpr int kMaxRequestDraftTokens = 15;

@@ -52,7 +52,7 @@ class Backend {
   virtual void GatedRmsNorm(const GatedRmsNormParams& params) = 0;
 
   virtual void FindRowMax(absl::Span<const LogitsShard> rows, absl::Span<RowMax> out) = 0;
-  virtual void AddBias(absl::Span<const BiasRow> rows) = 0;
+  virtual void BiasLogits(absl::Span<const BiasRow> rows) = 0;
   virtual void Penalize(absl::Span<const PenaltyRow> rows) = 0;
   virtual void ExpMass(absl::Span<const MassRow> rows, absl::Span<uint64_t> out) = 0;
   virtual void TopCandidates(absl::Span<const TopRow> rows,

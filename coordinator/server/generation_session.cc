@@ -31,16 +31,6 @@ absl::Duration TimeLeft(const grpc::CallbackServerContext& call,
   return std::clamp(left, absl::ZeroDuration(), options.max_deadline);
 }
 
-// `next` follows on `response`.
-void Append(v1::GenerateResponse next, v1::GenerateResponse& response) {
-  const int first_index = response.first_index();
-  std::string text = std::move(*response.mutable_text());
-  text += next.text();
-  response.MergeFrom(next);
-  response.set_first_index(first_index);
-  response.set_text(std::move(text));
-}
-
 // The failpoint coordinator.leak: 1 KiB a request.
 void Leak() {
   char* volatile leaked = new char[1024];  // volatile: the compiler would leave it out
@@ -99,7 +89,8 @@ void GenerationSession::Begin(const v1::GenerateRequest& request) {
 
 absl::Status GenerationSession::Prepare(const v1::GenerateRequest& request) {
   ASSIGN_OR_RETURN(request_, PrepareRequest(request, context_.model, LimitsOrGuess(context_)));
-  ASSIGN_OR_RETURN(assembler_, OutputAssembler::Create(context_.model, request_));
+  ASSIGN_OR_RETURN(assembler_, ResponseAssembler::Create(context_.model, request_));
+  last_token_.resize(request_.num_choices());
   return absl::OkStatus();
 }
 
@@ -181,33 +172,30 @@ void GenerationSession::OnChunk(int attempt, const TokenChunk& chunk) {
   const int num_duplicates = assembler_->num_duplicates();
   auto response = assembler_->Accept(chunk);
   if (!response.ok()) return End(response.status());
-  RecordTokens(assembler_->num_tokens() - num_tokens);
-  context_.metrics.duplicate_tokens.Increment(assembler_->num_duplicates() - num_duplicates);
-  const bool worker_finished = chunk.finish_reason() != v1::FINISH_REASON_UNSPECIFIED;
-  bool finished = false;
-  if (response->has_value()) {
-    finished = (*response)->finish_reason() != v1::FINISH_REASON_UNSPECIFIED;
-    Relay(*std::move(*response));
+  if (assembler_->num_tokens() > num_tokens) {
+    RecordTokens(chunk.choice(), assembler_->num_tokens() - num_tokens);
   }
-  if (!finished) return ReadMore();
-  if (worker_finished) {
+  context_.metrics.duplicate_tokens.Increment(assembler_->num_duplicates() - num_duplicates);
+  if (response->has_value()) Relay(*std::move(*response));
+  if (!assembler_->complete()) return ReadMore();
+  if (assembler_->worker_complete()) {
     stream_->ReadNext();  // its status: a cancel would look like a client that went away
     stream_.reset();
   }
   End(absl::OkStatus());
 }
 
-void GenerationSession::RecordTokens(int count) {
-  if (count == 0) return;
+// A first token counts once a request, a gap between two tokens lies within a choice.
+void GenerationSession::RecordTokens(int choice, int count) {
   CoordinatorMetrics& metrics = context_.metrics;
   const absl::Duration now = context_.clock.Now();
   if (assembler_->num_tokens() == count) {
     metrics.time_to_first_token.Observe(absl::ToDoubleSeconds(now - arrival_));
-  } else {
-    const double gap = absl::ToDoubleSeconds(now - last_token_) / count;
+  } else if (assembler_->num_tokens(choice) > count) {
+    const double gap = absl::ToDoubleSeconds(now - last_token_[choice]) / count;
     for (int i = 0; i < count; ++i) metrics.inter_token_latency.Observe(gap);
   }
-  last_token_ = now;
+  last_token_[choice] = now;
 }
 
 void GenerationSession::ReadMore() {
@@ -216,9 +204,8 @@ void GenerationSession::ReadMore() {
 }
 
 bool GenerationSession::BufferIsFull() const {
-  if (!pending_.has_value()) return false;
-  return pending_->token_ids_size() >= context_.options.stream_buffer_tokens ||
-         pending_bytes_ >= static_cast<size_t>(context_.options.stream_buffer_bytes);
+  return pending_.num_tokens() >= context_.options.stream_buffer_tokens ||
+         pending_.num_bytes() >= static_cast<size_t>(context_.options.stream_buffer_bytes);
 }
 
 void GenerationSession::OnStreamEnd(int attempt, const WorkerKey& worker,
@@ -259,12 +246,9 @@ void GenerationSession::HandleLoss(const WorkerKey& worker, const absl::Status& 
 }
 
 void GenerationSession::Relay(v1::GenerateResponse response) {
-  if (writing_) pending_bytes_ += response.ByteSizeLong();
-  if (pending_.has_value()) {
-    Append(std::move(response), *pending_);
-  } else {
-    pending_ = std::move(response);
-  }
+  // What no write is waiting for leaves at once.
+  const size_t bytes = writing_ ? response.ByteSizeLong() : 0;
+  pending_.Push(std::move(response), bytes);
   Pump();
 }
 
@@ -285,11 +269,9 @@ void GenerationSession::End(const absl::Status& status) {
 // Starts the one write that may be in flight, or finishes when there is nothing left to write.
 void GenerationSession::Pump() {
   if (writing_ || finished_) return;
-  if (client_gone_) pending_.reset();
-  if (pending_.has_value()) {
-    in_flight_ = *std::move(pending_);
-    pending_.reset();
-    pending_bytes_ = 0;
+  if (client_gone_) pending_.Clear();
+  if (!pending_.empty()) {
+    in_flight_ = pending_.Pop();
     writing_ = true;
     write_started_ = context_.clock.Now();
     SetNextLook();

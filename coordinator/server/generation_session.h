@@ -20,8 +20,9 @@
 #include "coordinator/coordinator_config.h"
 #include "coordinator/coordinator_metrics.h"
 #include "coordinator/routing/router.h"
-#include "coordinator/server/output_assembler.h"
 #include "coordinator/server/prepared_request.h"
+#include "coordinator/server/response_assembler.h"
+#include "coordinator/server/response_queue.h"
 #include "krait/v1/generation.grpc.pb.h"
 
 namespace krait {
@@ -48,10 +49,10 @@ struct SessionContext {
 // one place ends the stream (End), and exactly one calls gRPC's Finish (Pump, when no write is in
 // flight): cancel, deadline, error and success may come in any order and at the same time.
 //
-// Memory: one message in gRPC's hands and one that collects what arrives meanwhile; when that is
-// full (stream_buffer_tokens, stream_buffer_kib), the worker is not read from. A client that takes
-// nothing for slow_client_timeout loses its stream. Thread-safe; lock order: session, then the
-// locks of router, registry and admission, which call nobody.
+// Memory: one message in gRPC's hands and, for each choice, one that collects what arrives
+// meanwhile; when these are full together (stream_buffer_tokens, stream_buffer_kib), the worker is
+// not read from. A client that takes nothing for slow_client_timeout loses its stream. Thread-safe;
+// lock order: session, then the locks of router, registry and admission, which call nobody.
 class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
                                 public std::enable_shared_from_this<GenerationSession> {
  public:
@@ -99,7 +100,7 @@ class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResp
   void LeaveAdmission() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndSlowClient() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetNextLook() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RecordTokens(int count) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RecordTokens(int choice, int count) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Refuse(Rejection reason, const absl::Status& why);
   void LogEnd() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -114,7 +115,7 @@ class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResp
   absl::Mutex mutex_;
   // The work.
   PreparedRequest request_ ABSL_GUARDED_BY(mutex_);
-  std::optional<OutputAssembler> assembler_ ABSL_GUARDED_BY(mutex_);
+  std::optional<ResponseAssembler> assembler_ ABSL_GUARDED_BY(mutex_);
   AdmissionTicket ticket_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<WorkerStream> stream_ ABSL_GUARDED_BY(mutex_);
   std::set<WorkerKey> tried_ ABSL_GUARDED_BY(mutex_);
@@ -123,10 +124,9 @@ class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResp
   bool read_paused_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status last_loss_ ABSL_GUARDED_BY(mutex_);
   absl::Duration waiting_since_ ABSL_GUARDED_BY(mutex_);
-  absl::Duration last_token_ ABSL_GUARDED_BY(mutex_);
+  std::vector<absl::Duration> last_token_ ABSL_GUARDED_BY(mutex_);
   // The client's side.
-  std::optional<v1::GenerateResponse> pending_ ABSL_GUARDED_BY(mutex_);
-  size_t pending_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  ResponseQueue pending_ ABSL_GUARDED_BY(mutex_);
   v1::GenerateResponse in_flight_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Duration write_started_ ABSL_GUARDED_BY(mutex_);

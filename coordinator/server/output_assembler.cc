@@ -10,19 +10,21 @@ namespace krait {
 using internal::v1::TokenChunk;
 
 absl::StatusOr<OutputAssembler> OutputAssembler::Create(const TextModel& model,
-                                                        const PreparedRequest& request) {
+                                                        const PreparedRequest& request,
+                                                        int choice) {
   ASSIGN_OR_RETURN(auto detokenizer,
                    IncrementalDetokenizer::Create(
                        model.tokenizer(), {.stops = request.stops,
                                            .min_tokens = request.to_worker.sampling().min_tokens(),
                                            .continues_text = request.continues_text}));
-  return OutputAssembler(model, request, std::move(detokenizer));
+  return OutputAssembler(model, request, choice, std::move(detokenizer));
 }
 
-OutputAssembler::OutputAssembler(const TextModel& model, const PreparedRequest& request,
+OutputAssembler::OutputAssembler(const TextModel& model, const PreparedRequest& request, int choice,
                                  IncrementalDetokenizer detokenizer)
     : model_(&model),
       request_id_(request.to_worker.request_id()),
+      choice_(choice),
       stops_(request.stops),
       stop_token_ids_(request.to_worker.sampling().stop_token_ids().begin(),
                       request.to_worker.sampling().stop_token_ids().end()),
@@ -40,6 +42,7 @@ absl::StatusOr<std::optional<v1::GenerateResponse>> OutputAssembler::Accept(
   num_duplicates_ += num_known;
   v1::GenerateResponse response;
   response.set_request_id(request_id_);
+  response.set_index(choice_);
   response.set_first_index(num_tokens_);
   for (int i = num_known; i < chunk.token_ids_size() && !detokenizer_.stop(); ++i) {
     RETURN_IF_ERROR(Append(chunk, i, response));

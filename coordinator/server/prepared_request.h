@@ -20,8 +20,11 @@ struct PreparedRequest {
   bool continues_text = false;      // a prompt goes on, a chat's reply begins
 
   int num_prompt_tokens() const { return to_worker.prompt_token_ids_size(); }
-  // What it may come to hold: prompt + max_tokens.
-  int64_t num_tokens() const { return num_prompt_tokens() + to_worker.sampling().max_tokens(); }
+  int num_choices() const { return to_worker.sampling().n(); }
+  // What it may come to hold: prompt + max_tokens, for each choice.
+  int64_t num_tokens() const {
+    return int64_t{num_choices()} * (num_prompt_tokens() + to_worker.sampling().max_tokens());
+  }
 };
 
 // Checks every field against `limits`, encodes the input, fills in defaults, draws the seed if the

@@ -49,7 +49,7 @@ class CpuBackend final : public Backend {
   void FindRowMax(absl::Span<const LogitsShard> rows, absl::Span<RowMax> out) override {
     RunFindRowMax(context_, rows, out);
   }
-  void AddBias(absl::Span<const BiasRow> rows) override { RunAddBias(context_, rows); }
+  void BiasLogits(absl::Span<const BiasRow> rows) override { RunBiasLogits(context_, rows); }
   void Penalize(absl::Span<const PenaltyRow> rows) override { RunPenalize(context_, rows); }
   void ExpMass(absl::Span<const MassRow> rows, absl::Span<uint64_t> out) override {
     RunExpMass(context_, rows, out);

@@ -46,7 +46,7 @@ void RunGatedRmsNorm(const CpuContext& context, const GatedRmsNormParams& params
 
 void RunFindRowMax(const CpuContext& context, absl::Span<const LogitsShard> rows,
                    absl::Span<RowMax> out);
-void RunAddBias(const CpuContext& context, absl::Span<const BiasRow> rows);
+void RunBiasLogits(const CpuContext& context, absl::Span<const BiasRow> rows);
 void RunPenalize(const CpuContext& context, absl::Span<const PenaltyRow> rows);
 void RunExpMass(const CpuContext& context, absl::Span<const MassRow> rows,
                 absl::Span<uint64_t> out);

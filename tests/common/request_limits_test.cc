@@ -54,6 +54,7 @@ std::vector<Case> SamplingCases() {
   integers("top_k", &SamplingParams::set_top_k, {0, 50}, {-1, 51});
   integers("max_tokens", &SamplingParams::set_max_tokens, {1, 100}, {0, -1, 101});
   integers("logprobs", &SamplingParams::set_logprobs, {0, 20}, {-1, 21});
+  integers("n", &SamplingParams::set_n, {1, 8}, {0, -1, 9});
   integers("min_tokens", &SamplingParams::set_min_tokens, {0, 100}, {-1, 101});
   return cases;
 }
@@ -151,6 +152,7 @@ TEST(RequestLimitsTest, FillsDefaultsAndKeepsWhatWasSet) {
   EXPECT_EQ(sampling.repetition_penalty(), 1);
   EXPECT_TRUE(sampling.has_top_k());
   EXPECT_TRUE(sampling.has_min_tokens());
+  EXPECT_EQ(sampling.n(), 1);
   EXPECT_EQ(sampling.max_tokens(), 90);
   EXPECT_FALSE(sampling.has_seed());
   EXPECT_FALSE(sampling.has_logprobs());

@@ -32,7 +32,11 @@ std::chrono::system_clock::time_point FromNow(absl::Duration duration) {
 }
 
 void Collect(const v1::GenerateResponse& chunk, GenerateOutcome& outcome) {
-  if (chunk.first_index() != static_cast<int>(outcome.token_ids.size())) outcome.contiguous = false;
+  std::vector<int>& choice = outcome.choices[chunk.index()];
+  if (chunk.first_index() != static_cast<int>(choice.size())) outcome.contiguous = false;
+  choice.insert(choice.end(), chunk.token_ids().begin(), chunk.token_ids().end());
+  if (chunk.has_total_usage()) outcome.total_usage = chunk.total_usage();
+  if (chunk.index() != 0) return;
   outcome.token_ids.insert(outcome.token_ids.end(), chunk.token_ids().begin(),
                            chunk.token_ids().end());
   outcome.text += chunk.text();

@@ -18,15 +18,18 @@
 
 namespace krait {
 
-// What a stream delivered, checked while it came: chunks follow on without gap or overlap.
+// What a stream delivered, checked while it came: chunks follow on without gap or overlap. Where
+// nothing else is said: of choice 0.
 struct GenerateOutcome {
+  std::map<int, std::vector<int>> choices;  // token ids of each
+  v1::Usage total_usage;
   std::vector<int> token_ids;
   std::string text;
   std::vector<float> logprobs;
   v1::FinishReason finish_reason = v1::FINISH_REASON_UNSPECIFIED;
   v1::Usage usage;
   grpc::Status status;
-  bool contiguous = true;
+  bool contiguous = true;  // every choice
   int finish_chunks = 0;
 };
 

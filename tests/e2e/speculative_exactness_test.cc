@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <random>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -66,6 +67,40 @@ TEST_P(RemoteDraftTest, ChangesNoToken) {
   }
   if (GetParam() == "noisy") {
     EXPECT_GT(accepted, 0);
+  }
+}
+
+// A choice is what it is with any number of others, with and without a draft.
+TEST_P(RemoteDraftTest, ChangesNoTokenOfAnyChoice) {
+  Cluster cluster(TargetModel());
+  AddPair(cluster, DraftModel(GetParam()));
+  cluster.Start();
+  ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
+  v1::GenerateRequest request = SeededRequest("a choice", 60, 5);
+  request.mutable_sampling()->set_n(4);
+  const GenerateOutcome plain = cluster.Generate(WithoutSpeculation(request));
+  const GenerateOutcome speculative = cluster.Generate(request);
+  ExpectSame(plain, speculative);
+  EXPECT_EQ(plain.choices, speculative.choices);
+  EXPECT_TRUE(speculative.contiguous);
+  ASSERT_EQ(plain.choices.size(), 4u);
+  std::set<std::vector<int>> distinct;
+  for (const auto& [index, token_ids] : plain.choices) distinct.insert(token_ids);
+  EXPECT_EQ(distinct.size(), 4u);
+  EXPECT_EQ(plain.total_usage.completion_tokens(), 240);
+  EXPECT_EQ(plain.total_usage.prompt_tokens(), plain.usage.prompt_tokens());
+  const v1::SpeculationUsage& usage = speculative.total_usage.speculation();
+  EXPECT_GT(usage.proposed(), 0);
+  if (GetParam() == "self") {
+    EXPECT_GT(usage.accepted(), usage.proposed() * 9 / 10);
+  }
+  for (int n = 1; n <= 3; ++n) {
+    request.mutable_sampling()->set_n(n);
+    const GenerateOutcome fewer = cluster.Generate(request);
+    ASSERT_EQ(fewer.choices.size(), static_cast<size_t>(n));
+    for (const auto& [index, token_ids] : fewer.choices) {
+      EXPECT_EQ(token_ids, plain.choices.at(index)) << index << " of " << n;
+    }
   }
 }
 

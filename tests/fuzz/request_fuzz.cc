@@ -1,8 +1,8 @@
 // A client's request: what the coordinator lets through, the worker takes as it is.
 
 #include "common/logging.h"
-#include "coordinator/server/output_assembler.h"
 #include "coordinator/server/prepared_request.h"
+#include "coordinator/server/response_assembler.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "worker/server/proto_conversion.h"
 
@@ -39,6 +39,9 @@ v1::GenerateRequest FullRequest() {
   sampling.add_stop("\n\n");
   sampling.add_stop_token_ids(3);
   sampling.set_logprobs(2);
+  sampling.set_n(3);
+  sampling.set_min_tokens(2);
+  (*sampling.mutable_logit_bias())[7] = -1.5f;
   return request;
 }
 
@@ -50,8 +53,8 @@ void FuzzOne(std::string_view input) {
   if (!CheckRequestId(request.request_id()).ok()) request.set_request_id("filled-in");
   const auto prepared = PrepareRequest(request, Model(), kLimits);
   if (!prepared.ok()) return;
-  CHECK_LE(prepared->num_tokens(), kLimits.max_context_tokens);
-  CHECK_OK(OutputAssembler::Create(Model(), *prepared).status());
+  CHECK_LE(prepared->num_tokens(), prepared->num_choices() * kLimits.max_context_tokens);
+  CHECK_OK(ResponseAssembler::Create(Model(), *prepared).status());
   const ServedModel served = {.limits = kLimits, .eos_ids = {257}};
   CHECK_OK(krait::FromProto(prepared->to_worker, served, absl::ZeroDuration()).status());
 }

@@ -2,7 +2,7 @@
 // once and in order, at most max_tokens of them, and nothing after the finish.
 
 #include "common/logging.h"
-#include "coordinator/server/output_assembler.h"
+#include "coordinator/server/response_assembler.h"
 #include "tests/fuzz/frames.h"
 #include "tests/fuzz/fuzz_target.h"
 
@@ -10,6 +10,7 @@ namespace krait {
 namespace {
 
 constexpr int kMaxTokens = 40;
+constexpr int kNumChoices = 2;
 
 const TextModel& Model() {
   static const TextModel& model = *[] {
@@ -26,6 +27,7 @@ PreparedRequest Request() {
   request.to_worker.set_request_id("id");
   request.to_worker.add_prompt_token_ids(1);
   request.to_worker.mutable_sampling()->set_max_tokens(kMaxTokens);
+  request.to_worker.mutable_sampling()->set_n(kNumChoices);
   request.stops = {"stop", "\n"};
   return request;
 }
@@ -40,20 +42,23 @@ internal::v1::TokenChunk Chunk(int first_index, std::string_view text) {
 }  // namespace
 
 void FuzzOne(std::string_view input) {
-  auto assembler = OutputAssembler::Create(Model(), Request());
+  auto assembler = ResponseAssembler::Create(Model(), Request());
   CHECK_OK(assembler.status());
-  int delivered = 0;
+  int delivered[kNumChoices] = {};
   for (std::string_view frame : SplitFrames(input)) {
     internal::v1::TokenChunk chunk;
     if (!chunk.ParseFromArray(frame.data(), static_cast<int>(frame.size()))) return;
     const auto response = assembler->Accept(chunk);
     if (!response.ok()) return;
     if (!response->has_value()) continue;
-    CHECK_EQ((*response)->first_index(), delivered);
-    delivered += (*response)->token_ids_size();
-    CHECK_EQ(delivered, assembler->num_tokens());
-    CHECK_LE(delivered, kMaxTokens);
-    if ((*response)->finish_reason() != v1::FINISH_REASON_UNSPECIFIED) return;
+    const int index = (*response)->index();
+    CHECK(index >= 0 && index < kNumChoices);
+    CHECK_EQ((*response)->first_index(), delivered[index]);
+    delivered[index] += (*response)->token_ids_size();
+    CHECK_EQ(delivered[index], assembler->num_tokens(index));
+    CHECK_LE(delivered[index], kMaxTokens);
+    CHECK_EQ((*response)->has_total_usage(), assembler->complete());
+    if (assembler->complete()) return;
   }
 }
 
@@ -65,6 +70,10 @@ std::vector<std::string> FuzzSeeds() {
   last.add_token_ids(256);
   last.set_finish_reason(v1::FINISH_REASON_STOP);
   AppendFrame(last.SerializeAsString(), plain);
+  internal::v1::TokenChunk second = Chunk(0, "hi");
+  second.set_choice(1);
+  second.set_finish_reason(v1::FINISH_REASON_LENGTH);
+  AppendFrame(second.SerializeAsString(), plain);
   std::string stopped;
   AppendFrame(Chunk(0, "do st").SerializeAsString(), stopped);
   AppendFrame(Chunk(5, "op it").SerializeAsString(), stopped);

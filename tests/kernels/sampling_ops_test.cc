@@ -1,4 +1,4 @@
-// FindRowMax, AddBias, Penalize, ExpMass, TopCandidates, GumbelArgmax.
+// FindRowMax, BiasLogits, Penalize, ExpMass, TopCandidates, GumbelArgmax.
 
 #include <algorithm>
 #include <cmath>
@@ -60,15 +60,15 @@ TEST_P(SamplingOpsTest, FindRowMaxFindsTheMaximumAndWhatIsNotFinite) {
   }
 }
 
-TEST_P(SamplingOpsTest, AddBiasChangesTheNamedTokensOfTheShardOnly) {
+TEST_P(SamplingOpsTest, BiasLogitsChangesTheNamedTokensOfTheShardOnly) {
   std::vector<float> logits = {2.0f, -2.0f, 1.0f, 0.5f};  // ids 100..103
   const BiasEntry entries[] = {{99, 4}, {100, -1.5f}, {102, -kInfinity}, {104, 1}};
-  backend_->AddBias({BiasRow{ShardOf(logits, 100), entries}});
+  backend_->BiasLogits({BiasRow{ShardOf(logits, 100), entries}});
   EXPECT_EQ(logits, (std::vector<float>{0.5f, -2.0f, -kInfinity, 0.5f}));
   const TokenId ids[] = {7, 9, 50};
   std::vector<float> scattered = {1.0f, 1.0f, 1.0f};
   const BiasEntry two[] = {{8, 1}, {9, 100}};
-  backend_->AddBias({BiasRow{{scattered.data(), 3, 0, ids}, two}});
+  backend_->BiasLogits({BiasRow{{scattered.data(), 3, 0, ids}, two}});
   EXPECT_EQ(scattered, (std::vector<float>{1.0f, 101.0f, 1.0f}));
 }
 

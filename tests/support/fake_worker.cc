@@ -32,6 +32,11 @@ FakeStep LastChunk(int first_index, std::vector<int> token_ids, v1::FinishReason
   return step;
 }
 
+FakeStep OfChoice(int choice, FakeStep step) {
+  step.chunk.set_choice(choice);
+  return step;
+}
+
 FakeStep WaitForRelease() { return {.kind = FakeStep::Kind::kWaitForRelease}; }
 
 FakeStep WaitForCancel() { return {.kind = FakeStep::Kind::kWaitForCancel}; }

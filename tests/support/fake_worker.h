@@ -25,6 +25,7 @@ using FakeScript = std::vector<FakeStep>;
 // Steps of scripts.
 FakeStep Chunk(int first_index, std::vector<int> token_ids);
 FakeStep LastChunk(int first_index, std::vector<int> token_ids, v1::FinishReason reason);
+FakeStep OfChoice(int choice, FakeStep step);
 FakeStep WaitForRelease();
 FakeStep WaitForCancel();
 FakeStep EndWith(grpc::StatusCode code);

@@ -45,15 +45,16 @@ bool ScriptedEngine::draining() const {
 }
 
 void ScriptedEngine::Emit(const std::string& request_id, std::vector<TokenId> ids,
-                          FinishReason reason) {
+                          FinishReason reason, int choice) {
   std::shared_ptr<TokenSink> sink;
   TokenEvent event;
   {
     absl::MutexLock lock(&mutex_);
     Live& live = live_.at(request_id);
     sink = live.sink;
-    event.first_index = live.num_sent;
-    live.num_sent += static_cast<int>(ids.size());
+    event.choice = choice;
+    event.first_index = live.num_sent[choice];
+    live.num_sent[choice] += static_cast<int>(ids.size());
   }
   event.token_ids = std::move(ids);
   event.finish_reason = reason;

@@ -25,9 +25,9 @@ class ScriptedEngine final : public EngineInterface {
   absl::Status WaitForAbort(const std::string& request_id);
   bool draining() const;
 
-  // Sends tokens of a live request, the next `ids.size()` positions.
+  // Sends tokens of a live request's choice, the next `ids.size()` positions.
   void Emit(const std::string& request_id, std::vector<TokenId> ids,
-            FinishReason reason = FinishReason::kNone);
+            FinishReason reason = FinishReason::kNone, int choice = 0);
   // Its last event; the id may then be used again.
   void End(const std::string& request_id, const absl::Status& status);
 
@@ -41,7 +41,7 @@ class ScriptedEngine final : public EngineInterface {
   struct Live {
     GenerationRequest request;
     std::shared_ptr<TokenSink> sink;
-    int num_sent = 0;
+    std::map<int, int> num_sent;  // of each choice
   };
 
   mutable absl::Mutex mutex_;

@@ -10,7 +10,8 @@ namespace krait::testing {
 
 TokenId ScriptedNext(const SamplingParams& sampling, absl::Span<const TokenId> tokens,
                      int vocab_size) {
-  uint64_t hash = PrefixHash(tokens) ^ (sampling.seed * 0x9e3779b97f4a7c15ull);
+  uint64_t hash =
+      PrefixHash(tokens) ^ ((sampling.seed + 977 * sampling.choice) * 0x9e3779b97f4a7c15ull);
   hash ^= hash >> 29;
   hash *= 0xbf58476d1ce4e5b9ull;
   return static_cast<TokenId>((hash >> 33) % vocab_size);

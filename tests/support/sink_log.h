@@ -14,6 +14,7 @@ class SinkLog final : public TokenSink {
  public:
   void OnTokens(TokenEvent event) override {
     EXPECT_FALSE(ended.HasBeenNotified());
+    EXPECT_EQ(event.choice, 0);
     EXPECT_EQ(event.first_index, static_cast<int>(token_ids.size()));
     EXPECT_FALSE(event.token_ids.empty());
     EXPECT_EQ(finish_reason, FinishReason::kNone) << "tokens after the last";

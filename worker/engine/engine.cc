@@ -41,6 +41,7 @@ struct Engine::State {
 absl::Status Engine::State::Start(const MakeExecutor& make_executor) {
   ASSIGN_OR_RETURN(std::unique_ptr<StepExecutor> executor, make_executor());
   bounds.vocab_size = executor->vocab_size();
+  bounds.max_running = config.max_running;
   bounds.max_context_tokens = executor->max_context_tokens();
   if (config.max_context_tokens > 0) {
     bounds.max_context_tokens = std::min(bounds.max_context_tokens, config.max_context_tokens);
@@ -145,7 +146,8 @@ absl::Status Engine::Submit(GenerationRequest request, std::shared_ptr<TokenSink
   RETURN_IF_ERROR(CheckRequest(request, state_->bounds));
   const ModelRunnerOptions& runner = state_->config.group.runner;
   RETURN_IF_ERROR(CheckFitsCache({.num_pages = runner.num_pages, .page_size = runner.page_size},
-                                 static_cast<int>(request.prompt.size()), request.stop.max_tokens));
+                                 request.num_choices, static_cast<int>(request.prompt.size()),
+                                 request.stop.max_tokens));
   return state_->mailbox.Submit(std::move(request), std::move(sink), state_->clock->Now());
 }
 

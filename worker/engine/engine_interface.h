@@ -21,8 +21,9 @@ struct SpeculationCounts {
   int64_t rounds = 0;  // steps that verified at least one draft
 };
 
-// Some tokens of one generation; the last event has a finish reason.
+// Some tokens of one choice; its last event has a finish reason.
 struct TokenEvent {
+  int choice = 0;  // 0 to num_choices - 1
   int32_t first_index = 0;
   std::vector<TokenId> token_ids;
   std::vector<PositionLogprobs> logprobs;  // one a token, if asked for
@@ -30,13 +31,14 @@ struct TokenEvent {
   SpeculationCounts speculation;  // so far
 };
 
-// Receives one generation. Called by the engine thread, which must not wait: implementations queue.
+// Receives one request's choices, their events in any order among each other. Called by the engine
+// thread, which must not wait: implementations queue.
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
   virtual void OnTokens(TokenEvent event) = 0;
-  // Last call: OK after an event with a finish reason; else why it ended early (CANCELLED,
-  // DEADLINE_EXCEEDED, INTERNAL for non-finite logits, UNAVAILABLE).
+  // Last call: OK after every choice had an event with a finish reason; else why all ended early
+  // (CANCELLED, DEADLINE_EXCEEDED, INTERNAL for non-finite logits, UNAVAILABLE).
   virtual void OnEnd(const absl::Status& status) = 0;
 };
 
@@ -45,6 +47,9 @@ struct GenerationRequest {
   std::vector<TokenId> prompt;  // at least one id
   SamplingParams sampling;      // end_ids are the engine's to fill, from `stop`
   StopParams stop;
+  // Drawn from the same prompt, with the noise of sampling.choice and those after it. They start
+  // together; what ends one early ends all.
+  int num_choices = 1;
   std::optional<int> max_draft_tokens;  // absent: the worker's own limit; 0: no speculation
   absl::Duration deadline = absl::InfiniteDuration();  // on the engine's clock (Clock::Now)
 };

@@ -80,24 +80,38 @@ void EngineThread::Take(Mailbox::Commands commands) {
   for (const auto& [id, reason] : commands.aborts) Finish(id, reason);
 }
 
-void EngineThread::Start(Submission submission) {
-  GenerationRequest& request = submission.request;
-  auto sequence = std::make_unique<Sequence>(submission.id, std::move(request.prompt),
-                                             request.sampling, request.stop);
+std::unique_ptr<Sequence> EngineThread::MakeSequence(const Submission& submission,
+                                                     int choice) const {
+  const GenerationRequest& request = submission.request;
+  SamplingParams sampling = request.sampling;
+  sampling.choice += static_cast<uint32_t>(choice);
+  auto sequence = std::make_unique<Sequence>(submission.id + choice, request.prompt,
+                                             std::move(sampling), request.stop);
+  sequence->request = submission.id;
+  sequence->choice = choice;
+  sequence->admit_together = choice == 0 ? request.num_choices : 1;
   sequence->deadline = request.deadline;
   if (proposer_ != nullptr) {
     sequence->max_draft_tokens = std::min(
         config_.max_draft_tokens, request.max_draft_tokens.value_or(config_.max_draft_tokens));
   }
-  streams_.emplace(submission.id, std::make_unique<Stream>(
-                                      std::move(request.request_id), std::move(submission.sink),
-                                      sequence->prompt_tokens, submission.submitted));
-  scheduler_.Add(std::move(sequence));
+  return sequence;
+}
+
+void EngineThread::Start(Submission submission) {
+  const GenerationRequest& request = submission.request;
+  for (int choice = 0; choice < request.num_choices; ++choice) {
+    scheduler_.Add(MakeSequence(submission, choice));
+  }
+  streams_.emplace(
+      submission.id,
+      std::make_unique<Stream>(request.request_id, std::move(submission.sink), request.num_choices,
+                               static_cast<int>(request.prompt.size()), submission.submitted));
 }
 
 void EngineThread::EndExpired() {
-  for (SequenceId id : scheduler_.Expired(clock_->Now())) {
-    Finish(id, absl::DeadlineExceededError("the request's deadline has passed"));
+  for (SequenceId request : scheduler_.Expired(clock_->Now())) {
+    Finish(request, absl::DeadlineExceededError("the request's deadline has passed"));
   }
 }
 
@@ -136,17 +150,21 @@ absl::Status EngineThread::RunStep() {
 
 void EngineThread::Deliver(std::vector<Progress> progress, StepStats& stats) {
   for (Progress& one : progress) {
-    const SequenceId id = one.id;
-    Stream& stream = *streams_.at(id);
+    const auto it = streams_.find(one.request);
+    if (it == streams_.end()) continue;  // another choice's fault has ended it in this very step
+    Stream& stream = *it->second;
     Measure(one, stream, stats);
+    const SequenceId id = one.id, request = one.request;
     const bool finite = one.finite;
     const bool stopped = one.stop != StopCause::kNone;
     stream.Send(std::move(one));
     if (!finite) {
       observer_->OnNonFinite();
-      Finish(id, absl::InternalError("non-finite logits"));
+      Finish(request, absl::InternalError("non-finite logits"));
+    } else if (stream.complete()) {
+      Finish(request, absl::OkStatus());
     } else if (stopped) {
-      Finish(id, absl::OkStatus());
+      decoder_.Release(id);
     }
   }
 }
@@ -162,27 +180,30 @@ void EngineThread::Measure(const Progress& progress, Stream& stream, StepStats& 
   ++stats.decode_rows;
   ++(progress.num_drafts > 0 ? stats.speculating_sequences : stats.plain_sequences);
   const absl::Duration now = clock_->Now();
+  absl::Duration& last_sent = stream.last_sent(progress.choice);
   if (stream.num_sent() == 0) {
     observer_->OnFirstToken(now - stream.submitted());
-  } else {
-    observer_->OnInterToken(now - stream.last_sent);
+  } else if (last_sent != absl::InfiniteDuration()) {
+    observer_->OnInterToken(now - last_sent);
   }
-  stream.last_sent = now;
+  last_sent = now;
 }
 
-void EngineThread::Finish(SequenceId id, const absl::Status& status) {
-  const auto it = streams_.find(id);
+void EngineThread::Finish(SequenceId request, const absl::Status& status) {
+  const auto it = streams_.find(request);
   if (it == streams_.end()) return;
   const std::unique_ptr<Stream> stream = std::move(it->second);
   streams_.erase(it);
-  scheduler_.End(id);
-  decoder_.Release(id);
+  for (SequenceId id = request; id < request + stream->num_choices(); ++id) {
+    scheduler_.End(id);
+    decoder_.Release(id);
+  }
   mailbox_->Forget(stream->request_id());
   stream->End(status);
   observer_->OnFinished(status, stream->finish_reason(), stream->prompt_tokens(),
                         stream->num_sent(), clock_->Now() - stream->submitted());
   PublishLoad();
-  mailbox_->Ended();
+  mailbox_->Ended(stream->num_choices());
 }
 
 void EngineThread::FinishAll(const absl::Status& status) {

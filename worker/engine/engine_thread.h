@@ -32,13 +32,15 @@ class EngineThread {
  private:
   void Take(Mailbox::Commands commands);
   void Start(Submission submission);
+  std::unique_ptr<Sequence> MakeSequence(const Submission& submission, int choice) const;
   void EndExpired();
   absl::Status RunStep();
   absl::StatusOr<DecodedStep> Decode(ScheduledStep& step);
   void Deliver(std::vector<Progress> progress, StepStats& stats);
   void Measure(const Progress& progress, Stream& stream, StepStats& stats);
-  // The one gate: every request ends here, whatever ended it.
-  void Finish(SequenceId id, const absl::Status& status);
+  // The one gate: every request ends here with all its choices, whatever ended it. `request`: its
+  // first choice's id.
+  void Finish(SequenceId request, const absl::Status& status);
   void FinishAll(const absl::Status& status);
   void PublishLoad();
 
@@ -50,7 +52,7 @@ class EngineThread {
   Mailbox* const mailbox_;
   Scheduler scheduler_;
   SpeculativeDecoder decoder_;
-  absl::flat_hash_map<SequenceId, std::unique_ptr<Stream>> streams_;
+  absl::flat_hash_map<SequenceId, std::unique_ptr<Stream>> streams_;  // by the first choice's id
 };
 
 }  // namespace krait

@@ -12,13 +12,14 @@ absl::Status Mailbox::Submit(GenerationRequest request, std::shared_ptr<TokenSin
   if (live_.contains(request.request_id)) {
     return absl::AlreadyExistsError("request_id: a request with this id is live");
   }
-  if (num_unended_ >= max_live_) {
+  if (num_unended_ + request.num_choices > max_live_) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("queue: ", num_unended_, " live requests, at most ", max_live_));
+        absl::StrCat("queue: ", num_unended_, " live sequences, at most ", max_live_));
   }
-  const SequenceId id = next_id_++;
+  const SequenceId id = next_id_;
+  next_id_ += request.num_choices;
   live_.emplace(request.request_id, id);
-  ++num_unended_;
+  num_unended_ += request.num_choices;
   commands_.submissions.push_back({id, std::move(request), std::move(sink), now});
   return absl::OkStatus();
 }
@@ -45,7 +46,9 @@ bool Mailbox::WaitIdle(absl::Duration timeout) {
 EngineLoad Mailbox::Load() const {
   absl::MutexLock lock(&mutex_);
   EngineLoad load = load_;
-  load.waiting += static_cast<int>(commands_.submissions.size());
+  for (const Submission& submission : commands_.submissions) {
+    load.waiting += submission.request.num_choices;
+  }
   return load;
 }
 
@@ -69,9 +72,9 @@ void Mailbox::Forget(const std::string& request_id) {
   live_.erase(request_id);
 }
 
-void Mailbox::Ended() {
+void Mailbox::Ended(int num_choices) {
   absl::MutexLock lock(&mutex_);
-  --num_unended_;
+  num_unended_ -= num_choices;
 }
 
 void Mailbox::SetLoad(const EngineLoad& load) {

@@ -15,20 +15,20 @@ namespace krait {
 
 // A request on its way to the engine thread.
 struct Submission {
-  SequenceId id = 0;
+  SequenceId id = 0;  // of the first choice; the others' follow
   GenerationRequest request;
   std::shared_ptr<TokenSink> sink;
   absl::Duration submitted;
 };
 
 // Between the threads that submit and abort, and the engine thread: commands in one direction, who
-// is live and how loaded the engine is in the other. Bounded by the number of live requests.
+// is live and how loaded the engine is in the other. Bounded by the number of live choices.
 // Thread-safe.
 class Mailbox {
  public:
   struct Commands {
     std::vector<Submission> submissions;
-    // After them: an abort never overtakes the request it is for.
+    // By the first choice's id. After the submissions: an abort never overtakes its request.
     std::vector<std::pair<SequenceId, absl::Status>> aborts;
   };
 
@@ -52,7 +52,7 @@ class Mailbox {
   // The request is about to end: its id may be used again.
   void Forget(const std::string& request_id);
   // Its sink has been told.
-  void Ended();
+  void Ended(int num_choices);
   void SetLoad(const EngineLoad& load);
 
  private:
@@ -60,7 +60,7 @@ class Mailbox {
   mutable absl::Mutex mutex_;
   Commands commands_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, SequenceId> live_ ABSL_GUARDED_BY(mutex_);
-  int num_unended_ ABSL_GUARDED_BY(mutex_) = 0;
+  int num_unended_ ABSL_GUARDED_BY(mutex_) = 0;  // choices
   SequenceId next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);  // not OK: closed

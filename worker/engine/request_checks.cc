@@ -89,10 +89,18 @@ absl::Status CheckLength(const GenerationRequest& request, int max_context_token
   return absl::OkStatus();
 }
 
+absl::Status CheckChoices(int num_choices, const RequestBounds& bounds) {
+  RETURN_IF_ERROR(CheckRange("n", num_choices, 1, kMaxChoices));
+  if (num_choices <= bounds.max_running) return absl::OkStatus();
+  return FieldError("n", absl::StrCat("must be at most max_running = ", bounds.max_running,
+                                      ", got ", num_choices));
+}
+
 }  // namespace
 
 absl::Status CheckRequest(const GenerationRequest& request, const RequestBounds& bounds) {
   if (request.request_id.empty()) return FieldError("request_id", "must not be empty");
+  RETURN_IF_ERROR(CheckChoices(request.num_choices, bounds));
   RETURN_IF_ERROR(CheckLength(request, bounds.max_context_tokens));
   RETURN_IF_ERROR(CheckIds("prompt", request.prompt, bounds.vocab_size));
   RETURN_IF_ERROR(CheckEnds(request, bounds.vocab_size));

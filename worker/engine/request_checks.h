@@ -8,6 +8,7 @@ namespace krait {
 struct RequestBounds {
   int vocab_size = 0;
   int max_context_tokens = 0;
+  int max_running = 0;  // choices of a request run together
 };
 
 // INVALID_ARGUMENT naming the first field that is out of range, and the limit. The engine does not

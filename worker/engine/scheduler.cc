@@ -132,7 +132,10 @@ Progress Scheduler::Commit(const SequenceWork& work, const SequenceResult& resul
   Sequence* const found = pool_.Find(work.id);
   CHECK(found != nullptr) << "sequence=" << work.id;
   Sequence& sequence = *found;
-  Progress progress{.id = work.id, .first_index = sequence.num_generated()};
+  Progress progress{.id = work.id,
+                    .request = sequence.request,
+                    .choice = sequence.choice,
+                    .first_index = sequence.num_generated()};
   progress.finite = result.finite;
   if (!result.finite) return progress;
 

@@ -36,6 +36,8 @@ struct ScheduledStep {
 // What a step did to one sequence.
 struct Progress {
   SequenceId id = 0;
+  SequenceId request = 0;
+  int choice = 0;
   int first_index = 0;  // of token_ids, in the output
   std::vector<TokenId> token_ids;
   std::vector<PositionLogprobs> logprobs;

@@ -17,8 +17,8 @@ enum class SequenceState {
   kPaused,   // until its client reads
 };
 
-// One generation as the scheduler sees it. Drafts never enter `tokens`: a round that fails leaves
-// no trace. Engine thread only.
+// One choice of a request as the scheduler sees it. Drafts never enter `tokens`: a round that fails
+// leaves no trace. Engine thread only.
 struct Sequence {
   Sequence(SequenceId id, std::vector<TokenId> prompt, const SamplingParams& sampling,
            const StopParams& stop)
@@ -31,6 +31,10 @@ struct Sequence {
         hash(PrefixHash(tokens)) {}
 
   const SequenceId id;
+  SequenceId request = id;  // its first choice's id; the others' follow
+  int choice = 0;           // 0: the first
+  // Of a sequence that waits: it and those behind it, so many in all, are admitted together.
+  int admit_together = 1;
   std::vector<TokenId> tokens;  // prompt and committed output
   const int prompt_tokens;
   const SamplingParams sampling;

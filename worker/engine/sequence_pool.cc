@@ -21,12 +21,15 @@ bool HoldsPages(const Sequence* sequence) { return sequence->cursor.num_pages() 
 
 }  // namespace
 
-absl::Status CheckFitsCache(const CacheConfig& cache, int prompt_tokens, int max_tokens) {
-  const int64_t room = int64_t{cache.num_pages} * cache.page_size;
-  const int64_t wanted = int64_t{prompt_tokens} + max_tokens;
-  if (wanted <= room) return absl::OkStatus();
-  return FieldError("max_tokens", absl::StrCat("prompt and max_tokens are ", wanted,
-                                               " tokens, the KV cache holds ", room));
+absl::Status CheckFitsCache(const CacheConfig& cache, int num_choices, int prompt_tokens,
+                            int max_tokens) {
+  const int64_t tokens = int64_t{prompt_tokens} + max_tokens;
+  const int64_t pages = (tokens + cache.page_size - 1) / cache.page_size * num_choices;
+  if (pages <= cache.num_pages) return absl::OkStatus();
+  return FieldError(
+      "max_tokens",
+      absl::StrCat("prompt and max_tokens are ", tokens, " tokens, times n = ", num_choices,
+                   "; the KV cache holds ", int64_t{cache.num_pages} * cache.page_size));
 }
 
 SequencePool::SequencePool(const SequencePoolConfig& config)
@@ -102,9 +105,10 @@ void SequencePool::BoundPausedPages() {
 std::vector<SequenceId> SequencePool::Expired(absl::Duration now) const {
   std::vector<SequenceId> expired;
   for (const auto& [id, sequence] : sequences_) {
-    if (sequence->deadline <= now) expired.push_back(id);
+    if (sequence->deadline <= now) expired.push_back(sequence->request);
   }
   std::sort(expired.begin(), expired.end());
+  expired.erase(std::unique(expired.begin(), expired.end()), expired.end());
   return expired;
 }
 
@@ -115,25 +119,41 @@ PoolChanges SequencePool::Update() {
     if (running_[i]->decoding() && !Grow(*running_[i], changes)) break;
   }
   // Strictly in order: a small request never overtakes a large one, so the large one's turn comes.
-  while (!waiting_.empty() && static_cast<int>(running_.size()) < config_.max_running) {
-    Sequence* next = waiting_.front();
-    if (!TryAdmit(*next)) break;
-    waiting_.pop_front();
-    next->state = SequenceState::kRunning;
-    InsertByArrival(running_, next);
-    (next->started ? changes.readmitted : changes.admitted).push_back(next->id);
+  while (!waiting_.empty()) {
+    const int count = waiting_.front()->admit_together;
+    if (static_cast<int>(running_.size()) + count > config_.max_running) break;
+    if (!TryAdmitTogether(count)) break;
+    for (int i = 0; i < count; ++i) {
+      Sequence* next = waiting_.front();
+      waiting_.pop_front();
+      next->admit_together = 1;
+      next->state = SequenceState::kRunning;
+      InsertByArrival(running_, next);
+      (next->started ? changes.readmitted : changes.admitted).push_back(next->id);
+    }
   }
   return changes;
 }
 
+// The first `count` that wait, or none of them.
+bool SequencePool::TryAdmitTogether(int count) {
+  const int64_t first = waiting_.front()->arrival;
+  for (int i = 0; i < count; ++i) {
+    if (TryAdmit(*waiting_[i], {first, waiting_[i]->arrival + 1})) continue;
+    while (count > 1 && i-- > 0) cache_.Release(waiting_[i]->cursor);
+    return false;
+  }
+  return true;
+}
+
 // The only place that takes from the pools for a sequence that begins, so that it gets all or none.
-bool SequencePool::TryAdmit(Sequence& sequence) {
+bool SequencePool::TryAdmit(Sequence& sequence, Arrivals together) {
   const int rest = sequence.max_tokens - sequence.num_generated();
   const bool whole = sequence.num_preemptions >= config_.max_preemptions;
   const int output = whole ? rest : std::min(rest, config_.reserved_output_tokens);
   const int num_tokens = static_cast<int>(sequence.tokens.size()) + output;
   while (!cache_.Admit(sequence.cursor, num_tokens).ok()) {
-    if (!FreeIdlePages(&sequence)) return false;
+    if (!FreeIdlePages(together)) return false;
   }
   return true;
 }
@@ -142,7 +162,7 @@ bool SequencePool::TryAdmit(Sequence& sequence) {
 bool SequencePool::Grow(Sequence& sequence, PoolChanges& changes) {
   const int num_tokens = static_cast<int>(sequence.tokens.size());
   while (!cache_.Admit(sequence.cursor, num_tokens).ok()) {
-    if (FreeIdlePages(nullptr)) continue;
+    if (FreeIdlePages({})) continue;
     Sequence* victim = YoungestToPreempt();
     CHECK(victim != nullptr) << "sequence=" << sequence.id << " has not set its pages aside";
     ++victim->num_preemptions;
@@ -157,8 +177,10 @@ bool SequencePool::Grow(Sequence& sequence, PoolChanges& changes) {
 
 // Takes the pages of one sequence that does not run: whose client does not read first, then the
 // youngest that waits. False if there is none.
-bool SequencePool::FreeIdlePages(const Sequence* keep) {
-  const auto usable = [keep](const Sequence* one) { return one != keep && HoldsPages(one); };
+bool SequencePool::FreeIdlePages(Arrivals keep) {
+  const auto usable = [keep](const Sequence* one) {
+    return (one->arrival < keep.begin || one->arrival >= keep.end) && HoldsPages(one);
+  };
   if (const auto it = std::find_if(paused_.begin(), paused_.end(), usable); it != paused_.end()) {
     ReleasePages(**it);
     return true;

@@ -20,8 +20,10 @@ struct SequencePoolConfig {
   int max_paused_pages = 0;  // held by paused sequences together; 0: a quarter of all
 };
 
-// INVALID_ARGUMENT naming max_tokens if a sequence of so many tokens could never run. Thread-safe.
-absl::Status CheckFitsCache(const CacheConfig& cache, int prompt_tokens, int max_tokens);
+// INVALID_ARGUMENT naming max_tokens if so many sequences of so many tokens could never run
+// together. Thread-safe.
+absl::Status CheckFitsCache(const CacheConfig& cache, int num_choices, int prompt_tokens,
+                            int max_tokens);
 
 // What changed since the last step.
 struct PoolChanges {
@@ -31,8 +33,8 @@ struct PoolChanges {
 };
 
 // Who waits, runs or is paused, and which pages each has. Waiting sequences are admitted in the
-// order of their arrival, each once its known tokens and the next reserved_output_tokens fit: one
-// that was preempted goes before all that came after it. Running sequences grow page by page. When
+// order of their arrival, each once its known tokens and the next reserved_output_tokens fit, the
+// choices of a request together: one that was preempted goes before all that came after it. Running sequences grow page by page. When
 // there is none left, sequences that do not run lose theirs, then the youngest that runs is
 // preempted: it loses its pages and waits to have its tokens computed again.
 //
@@ -51,7 +53,7 @@ class SequencePool {
   void Pause(SequenceId id);
   // It waits for its place, before all that came after it. No effect unless it is paused.
   void Resume(SequenceId id);
-  // Sequences whose deadline is not after `now`, by id.
+  // Requests that have a sequence whose deadline is not after `now`, rising.
   std::vector<SequenceId> Expired(absl::Duration now) const;
 
   // Gives every decoding sequence room for its next token, then admits those that wait.
@@ -70,9 +72,16 @@ class SequencePool {
   const CacheManager& cache() const { return cache_; }
 
  private:
-  bool TryAdmit(Sequence& sequence);
+  // Sequences that arrived from `begin` on, before `end`.
+  struct Arrivals {
+    int64_t begin = 0;
+    int64_t end = 0;
+  };
+
+  bool TryAdmitTogether(int count);
+  bool TryAdmit(Sequence& sequence, Arrivals together);
   bool Grow(Sequence& sequence, PoolChanges& changes);
-  bool FreeIdlePages(const Sequence* keep);
+  bool FreeIdlePages(Arrivals keep);
   Sequence* YoungestToPreempt() const;
   void ReleasePages(Sequence& sequence);
   void Wait(Sequence* sequence);

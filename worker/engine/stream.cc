@@ -23,23 +23,28 @@ FinishReason ReasonOf(StopCause cause) {
 
 void Stream::Send(Progress progress) {
   CHECK(sink_ != nullptr);
-  speculation_.proposed += progress.num_drafts;
-  speculation_.accepted += progress.num_accepted;
-  speculation_.rounds += progress.num_drafts > 0;
+  Choice& choice = choices_.at(progress.choice);
+  choice.speculation.proposed += progress.num_drafts;
+  choice.speculation.accepted += progress.num_accepted;
+  choice.speculation.rounds += progress.num_drafts > 0;
   if (progress.token_ids.empty()) return;
-  CHECK_EQ(progress.first_index, num_sent_);
-  num_sent_ += static_cast<int>(progress.token_ids.size());
+  CHECK_EQ(progress.first_index, choice.num_sent);
+  const int num_tokens = static_cast<int>(progress.token_ids.size());
+  choice.num_sent += num_tokens;
+  num_sent_ += num_tokens;
   finish_reason_ = ReasonOf(progress.stop);
-  sink_->OnTokens({.first_index = progress.first_index,
+  if (finish_reason_ != FinishReason::kNone) ++num_finished_;
+  sink_->OnTokens({.choice = progress.choice,
+                   .first_index = progress.first_index,
                    .token_ids = std::move(progress.token_ids),
                    .logprobs = std::move(progress.logprobs),
                    .finish_reason = finish_reason_,
-                   .speculation = speculation_});
+                   .speculation = choice.speculation});
 }
 
 void Stream::End(const absl::Status& status) {
   CHECK(sink_ != nullptr) << "a stream ends once";
-  CHECK_EQ(status.ok(), finish_reason_ != FinishReason::kNone);
+  CHECK_EQ(status.ok(), complete());
   const std::shared_ptr<TokenSink> sink = std::exchange(sink_, nullptr);
   sink->OnEnd(status);
 }

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "worker/engine/engine_interface.h"
@@ -9,36 +10,49 @@
 
 namespace krait {
 
-// The caller's end of a live request: what it has been sent, and the one gate it ends by. Engine
-// thread only.
+// The caller's end of a live request: what it has been sent of each choice, and the one gate that
+// all of them end by. Engine thread only.
 class Stream {
  public:
-  Stream(std::string request_id, std::shared_ptr<TokenSink> sink, int prompt_tokens,
-         absl::Duration submitted)
+  Stream(std::string request_id, std::shared_ptr<TokenSink> sink, int num_choices,
+         int prompt_tokens, absl::Duration submitted)
       : request_id_(std::move(request_id)),
         sink_(std::move(sink)),
         prompt_tokens_(prompt_tokens),
-        submitted_(submitted) {}
+        submitted_(submitted),
+        choices_(num_choices) {}
 
-  // Counts the drafts and sends what was drawn, if anything. `progress` continues what was sent.
+  // Counts the drafts and sends what was drawn, if anything. `progress` continues what was sent of
+  // its choice.
   void Send(Progress progress);
   // Ends the stream; a second call is a bug.
   void End(const absl::Status& status);
 
   const std::string& request_id() const { return request_id_; }
   int prompt_tokens() const { return prompt_tokens_; }
-  int num_sent() const { return num_sent_; }
-  FinishReason finish_reason() const { return finish_reason_; }
+  int num_choices() const { return static_cast<int>(choices_.size()); }
+  int num_sent() const { return num_sent_; }  // of all choices
+  // Every choice has had its last token.
+  bool complete() const { return num_finished_ == num_choices(); }
+  FinishReason finish_reason() const { return finish_reason_; }  // of the choice that ended last
   absl::Duration submitted() const { return submitted_; }
-  absl::Duration last_sent = absl::InfiniteDuration();  // infinite: nothing yet
+  // When the choice was sent something; infinite if nothing yet.
+  absl::Duration& last_sent(int choice) { return choices_[choice].last_sent; }
 
  private:
+  struct Choice {
+    int num_sent = 0;
+    SpeculationCounts speculation;
+    absl::Duration last_sent = absl::InfiniteDuration();
+  };
+
   const std::string request_id_;
   std::shared_ptr<TokenSink> sink_;  // null once ended
   const int prompt_tokens_;
   const absl::Duration submitted_;
+  std::vector<Choice> choices_;
   int num_sent_ = 0;
-  SpeculationCounts speculation_;
+  int num_finished_ = 0;
   FinishReason finish_reason_ = FinishReason::kNone;
 };
 

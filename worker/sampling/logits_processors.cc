@@ -69,7 +69,7 @@ void ProcessLogits(Backend* backend, const VocabShard& shard, absl::Span<Process
     penalty_rows.push_back({rows[i].shard, counts[i], params.repetition_penalty,
                             params.presence_penalty, params.frequency_penalty});
   }
-  backend->AddBias(bias_rows);
+  backend->BiasLogits(bias_rows);
   backend->Penalize(penalty_rows);
 }
 

@@ -1,5 +1,7 @@
 #include "worker/server/generate_call.h"
 
+#include <algorithm>
+
 #include "common/grpc_status.h"
 #include "worker/server/proto_conversion.h"
 
@@ -22,13 +24,10 @@ void GenerateCall::SetAccepted() {
 void GenerateCall::OnTokens(TokenEvent event) {
   absl::MutexLock lock(&mutex_);
   if (broken_) return;
-  AppendTo(event, pending_);
-  has_pending_ = true;
-  if (pending_.token_ids_size() > kMaxBufferedTokens) {
-    broken_ = true;
-    has_pending_ = false;
-    pending_.Clear();
-    AbortLocked(absl::ResourceExhaustedError("the client does not read its stream"));
+  AppendTo(event, PendingOf(event.choice));
+  num_pending_tokens_ += static_cast<int>(event.token_ids.size());
+  if (num_pending_tokens_ > kMaxBufferedTokens) {
+    Break(absl::ResourceExhaustedError("the client does not read its stream"));
   }
   Advance();
 }
@@ -43,25 +42,32 @@ void GenerateCall::OnEnd(const absl::Status& status) {
 void GenerateCall::OnWriteDone(bool ok) {
   absl::MutexLock lock(&mutex_);
   write_under_way_ = false;
-  if (!ok) {
-    broken_ = true;
-    has_pending_ = false;
-    AbortLocked(absl::CancelledError("the client has gone"));
-  }
+  if (!ok) Break(absl::CancelledError("the client has gone"));
   Advance();
 }
 
 void GenerateCall::OnCancel() {
   absl::MutexLock lock(&mutex_);
-  broken_ = true;
-  has_pending_ = false;
-  AbortLocked(absl::CancelledError("the call was cancelled"));
+  Break(absl::CancelledError("the call was cancelled"));
   Advance();
 }
 
 void GenerateCall::OnDone() {
   // Moved out first: the engine may let go of its reference before this returns.
   const std::shared_ptr<GenerateCall> last = std::move(self_);
+}
+
+internal::v1::TokenChunk& GenerateCall::PendingOf(int choice) {
+  const auto it = std::find_if(pending_.begin(), pending_.end(),
+                               [&](const auto& chunk) { return chunk.choice() == choice; });
+  return it != pending_.end() ? *it : pending_.emplace_back();
+}
+
+// Nobody reads any more: what waits is dropped and the request ends.
+void GenerateCall::Break(absl::Status reason) {
+  broken_ = true;
+  pending_.clear();
+  AbortLocked(std::move(reason));
 }
 
 // Under the lock, so that the id cannot end and be taken by another request in between: OnEnd
@@ -77,10 +83,10 @@ void GenerateCall::AbortLocked(absl::Status reason) {
 
 void GenerateCall::Advance() {
   if (write_under_way_ || finished_) return;
-  if (has_pending_) {
-    writing_.Swap(&pending_);
-    pending_.Clear();
-    has_pending_ = false;
+  if (!pending_.empty()) {
+    writing_ = std::move(pending_.front());
+    pending_.pop_front();
+    num_pending_tokens_ -= writing_.token_ids_size();
     write_under_way_ = true;
     StartWrite(&writing_);
   } else if (ended_) {

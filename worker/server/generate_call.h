@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <deque>
 #include <memory>
 #include <string>
 
@@ -13,8 +14,8 @@
 namespace krait {
 
 // One Generate stream: the engine puts tokens in, gRPC takes them out at the client's speed. What
-// arrives while a write is under way is merged into one chunk; a client that lets more than
-// kMaxBufferedTokens pile up loses its stream, not the worker its memory. Thread-safe.
+// arrives while a write is under way is merged into one chunk a choice; a client that lets more
+// than kMaxBufferedTokens pile up loses its stream, not the worker its memory. Thread-safe.
 //
 // Lives until both sides are done: gRPC until OnDone (it keeps itself alive), the engine as its
 // sink.
@@ -44,15 +45,19 @@ class GenerateCall final : public grpc::ServerWriteReactor<internal::v1::TokenCh
 
   void AbortLocked(absl::Status reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The chunk that waits for `choice`, made if there is none.
+  internal::v1::TokenChunk& PendingOf(int choice) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Break(absl::Status reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   EngineInterface* const engine_;
   const std::string request_id_;
   std::shared_ptr<GenerateCall> self_;  // until OnDone
 
   absl::Mutex mutex_;
-  internal::v1::TokenChunk pending_ ABSL_GUARDED_BY(mutex_);
+  // Of each choice at most one, in the order they will be written.
+  std::deque<internal::v1::TokenChunk> pending_ ABSL_GUARDED_BY(mutex_);
+  int num_pending_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   internal::v1::TokenChunk writing_;  // gRPC reads it while write_under_way_
-  bool has_pending_ ABSL_GUARDED_BY(mutex_) = false;
   bool write_under_way_ ABSL_GUARDED_BY(mutex_) = false;
   bool accepted_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status abort_reason_ ABSL_GUARDED_BY(mutex_);  // not OK: to abort once it is accepted

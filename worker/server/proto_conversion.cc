@@ -45,6 +45,7 @@ absl::StatusOr<GenerationRequest> FromProto(const internal::v1::GenerateRequest&
   request.prompt.assign(ids.begin(), ids.end());
   request.sampling = FromProto(sampling);
   request.stop = StopFromProto(sampling, model);
+  request.num_choices = sampling.n();
   if (proto.has_max_draft_tokens()) {
     RETURN_IF_ERROR(CheckMaxDraftTokens(proto.max_draft_tokens()));
     request.max_draft_tokens = proto.max_draft_tokens();
@@ -54,6 +55,7 @@ absl::StatusOr<GenerationRequest> FromProto(const internal::v1::GenerateRequest&
 }
 
 void AppendTo(const TokenEvent& event, internal::v1::TokenChunk& chunk) {
+  chunk.set_choice(event.choice);
   if (chunk.token_ids().empty()) chunk.set_first_index(event.first_index);
   chunk.mutable_token_ids()->Add(event.token_ids.begin(), event.token_ids.end());
   for (const PositionLogprobs& position : event.logprobs) {

@@ -7,12 +7,15 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/field_error.h"
 #include "common/grpc_status.h"
 #include "coordinator/server/coordinator.h"
+#include "tests/support/bad_sampling.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_worker.h"
 
@@ -46,8 +49,9 @@ std::vector<int> Ids(const std::string& text) {
 }
 
 struct Outcome {
-  std::string text;
+  std::string text;  // of choice 0
   std::vector<int> token_ids;
+  std::map<int, std::vector<int>> choices;  // all, token ids
   std::vector<v1::GenerateResponse> chunks;
   grpc::Status status;
   v1::GenerateResponse last() const {
@@ -104,12 +108,15 @@ class GenerationSessionTest : public ::testing::Test {
     context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
     const auto reader = stub_->Generate(&context, request);
     for (v1::GenerateResponse chunk; reader->Read(&chunk);) {
-      EXPECT_EQ(chunk.first_index(), static_cast<int>(outcome.token_ids.size()));
+      auto& choice = outcome.choices[chunk.index()];
+      EXPECT_EQ(chunk.first_index(), static_cast<int>(choice.size()));
+      choice.insert(choice.end(), chunk.token_ids().begin(), chunk.token_ids().end());
+      outcome.chunks.push_back(chunk);
+      if (on_chunk) on_chunk(context);
+      if (chunk.index() != 0) continue;
       outcome.text += chunk.text();
       outcome.token_ids.insert(outcome.token_ids.end(), chunk.token_ids().begin(),
                                chunk.token_ids().end());
-      outcome.chunks.push_back(chunk);
-      if (on_chunk) on_chunk(context);
     }
     outcome.status = reader->Finish();
     return outcome;
@@ -233,6 +240,114 @@ TEST_F(GenerationSessionTest, StopStringCutsTextAndTokensAndAbortsTheWorker) {
   EXPECT_EQ(outcome.last().matched_stop(), "two");
   EXPECT_EQ(outcome.last().usage().completion_tokens(), 8);
   EXPECT_TRUE(a_.AwaitCancelled(1));
+}
+
+TEST_F(GenerationSessionTest, ChoicesAreRelayedApartAndAddUpAtTheEnd) {
+  StartCoordinator();
+  MakeReady(a_);
+  a_.SetScripts({{OfChoice(1, Chunk(0, Ids("one"))), OfChoice(0, Chunk(0, Ids("zer"))),
+                  OfChoice(0, LastChunk(3, Ids("o"), v1::FINISH_REASON_LENGTH)),
+                  OfChoice(2, LastChunk(0, Ids("two"), v1::FINISH_REASON_STOP)),
+                  OfChoice(1, LastChunk(3, Ids("!"), v1::FINISH_REASON_LENGTH))}});
+  v1::GenerateRequest request = Request();
+  request.mutable_sampling()->set_n(3);
+  const Outcome outcome = Generate(request);
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status.error_message();
+  EXPECT_EQ(a_.last_request().sampling().n(), 3);
+  EXPECT_EQ(outcome.choices.at(0), Ids("zero"));
+  EXPECT_EQ(outcome.choices.at(1), Ids("one!"));
+  EXPECT_EQ(outcome.choices.at(2), Ids("two"));
+  std::map<int, v1::GenerateResponse> last;
+  for (const auto& chunk : outcome.chunks) {
+    EXPECT_EQ(chunk.has_total_usage(), &chunk == &outcome.chunks.back());
+    if (chunk.finish_reason() != v1::FINISH_REASON_UNSPECIFIED) last[chunk.index()] = chunk;
+  }
+  EXPECT_EQ(last[1].usage().completion_tokens(), 4);
+  EXPECT_EQ(last[2].usage().completion_tokens(), 3);
+  EXPECT_EQ(last[2].finish_reason(), v1::FINISH_REASON_STOP);
+  EXPECT_EQ(outcome.last().total_usage().completion_tokens(), 11);
+  EXPECT_EQ(outcome.last().total_usage().prompt_tokens(), 2);
+}
+
+TEST_F(GenerationSessionTest, AStopStringEndsItsChoiceOnly) {
+  StartCoordinator();
+  MakeReady(a_);
+  a_.SetScripts(
+      {{OfChoice(0, Chunk(0, Ids("a stop b"))), OfChoice(1, Chunk(0, Ids("on"))),
+        OfChoice(0, Chunk(8, Ids("lost"))),
+        OfChoice(1, LastChunk(2, Ids(" it goes"), v1::FINISH_REASON_LENGTH)), WaitForCancel()}});
+  v1::GenerateRequest request = Request();
+  request.mutable_sampling()->set_n(2);
+  request.mutable_sampling()->add_stop("stop");
+  const Outcome outcome = Generate(request);
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status.error_message();
+  EXPECT_EQ(outcome.text, "a ");
+  EXPECT_EQ(outcome.choices.at(0), Ids("a stop"));
+  EXPECT_EQ(outcome.choices.at(1), Ids("on it goes"));
+  EXPECT_EQ(outcome.last().total_usage().completion_tokens(), 16);
+  EXPECT_TRUE(a_.AwaitCancelled(1)) << "choice 0 would go on";
+}
+
+TEST_F(GenerationSessionTest, MinTokensKeepStopStringsFromMatching) {
+  StartCoordinator();
+  MakeReady(a_);
+  a_.SetScripts({{Chunk(0, Ids("stop it, stop")), WaitForCancel()}});
+  v1::GenerateRequest request = Request();
+  request.mutable_sampling()->add_stop("stop");
+  request.mutable_sampling()->set_min_tokens(4);
+  const Outcome outcome = Generate(request);
+  EXPECT_EQ(outcome.text, "stop it, ");
+  EXPECT_EQ(a_.last_request().sampling().min_tokens(), 4);
+}
+
+TEST_F(GenerationSessionTest, ChoicesAreRetriedUntilAnyHasATokenAndFailTogether) {
+  StartCoordinator();
+  MakeReady(a_);
+  MakeReady(b_);
+  a_.SetScripts({{EndWith(grpc::UNAVAILABLE)}});
+  b_.SetScripts({{OfChoice(0, LastChunk(0, Ids("a"), v1::FINISH_REASON_STOP)),
+                  OfChoice(1, LastChunk(0, Ids("b"), v1::FINISH_REASON_STOP))},
+                 {OfChoice(1, Chunk(0, Ids("b"))), EndWith(grpc::UNAVAILABLE)}});
+  v1::GenerateRequest request = Request();
+  request.mutable_sampling()->set_n(2);
+  const Outcome retried = Generate(request);
+  EXPECT_TRUE(retried.status.ok()) << retried.status.error_message();
+  EXPECT_EQ(retried.choices.at(1), Ids("b"));
+  a_.SetScripts({{OfChoice(1, Chunk(0, Ids("b"))), EndWith(grpc::UNAVAILABLE)}});
+  MakeReady(a_);
+  const Outcome broken = Generate(request);
+  EXPECT_EQ(broken.status.error_code(), grpc::UNAVAILABLE);
+  EXPECT_EQ(broken.choices.count(0), 0u);
+  EXPECT_EQ(broken.choices.at(1), Ids("b"));
+}
+
+TEST_F(GenerationSessionTest, AChoiceThatNobodyAskedForIsInternal) {
+  StartCoordinator();
+  MakeReady(a_);
+  a_.SetScripts({{OfChoice(1, Chunk(0, Ids("x"))), WaitForCancel()}});
+  EXPECT_EQ(Generate(Request()).status.error_code(), grpc::INTERNAL);
+  EXPECT_TRUE(a_.AwaitCancelled(1));
+}
+
+TEST_F(GenerationSessionTest, ChoicesCountTowardsTheTokenBudget) {
+  config_.set_token_budget(3 * 22);
+  StartCoordinator();
+  MakeReady(a_);
+  a_.SetScripts(
+      {{Chunk(0, Ids("H")), WaitForRelease(), LastChunk(1, Ids("i"), v1::FINISH_REASON_LENGTH)},
+       {EndWith(grpc::INTERNAL)}});
+  bool asked = false;
+  const Outcome holder = Generate(Request(), [&](grpc::ClientContext&) {  // 2 + 20 tokens
+    if (asked) return;
+    asked = true;
+    v1::GenerateRequest request = Request();
+    request.mutable_sampling()->set_n(3);
+    EXPECT_EQ(Generate(request).status.error_code(), grpc::RESOURCE_EXHAUSTED);
+    request.mutable_sampling()->set_n(2);
+    EXPECT_EQ(Generate(request).status.error_code(), grpc::INTERNAL) << "admitted";
+    a_.Release();
+  });
+  EXPECT_TRUE(holder.status.ok()) << holder.status.error_message();
 }
 
 TEST_F(GenerationSessionTest, StopTokenIsInTheIdsAndNotInTheText) {
@@ -628,6 +743,23 @@ TEST_F(GenerationSessionTest, BadRequestsNameTheFieldAndNeverReachAWorker) {
   request = Request();
   request.mutable_chat();
   EXPECT_EQ(Generate(request).status.error_code(), grpc::INVALID_ARGUMENT);
+  request = Request();
+  request.set_prompt("");
+  EXPECT_EQ(ErrorField(FromGrpcStatus(Generate(request).status)), "prompt");
+  request = Request();
+  request.set_prompt(std::string(1000, 'x'));
+  EXPECT_THAT(Generate(request).status.error_message(), HasSubstr("context of 1000"));
+  request = Request();
+  request.mutable_prompt_token_ids()->add_ids(260);
+  EXPECT_EQ(ErrorField(FromGrpcStatus(Generate(request).status)), "prompt_token_ids[0]");
+  for (const testing::BadSampling& bad : testing::BadSamplings(260)) {
+    request = Request();
+    bad.edit(*request.mutable_sampling());
+    const absl::Status status = FromGrpcStatus(Generate(request).status);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << bad.field;
+    EXPECT_EQ(ErrorField(status), bad.field) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(bad.limit));
+  }
   request = Request();
   request.set_model("other");
   EXPECT_EQ(Generate(request).status.error_code(), grpc::NOT_FOUND);

@@ -1,13 +1,16 @@
 #include "worker/engine/engine.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <random>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "tests/support/choices_log.h"
 #include "tests/support/counting_observer.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/scripted_model.h"
@@ -17,6 +20,7 @@
 namespace krait {
 namespace {
 
+using testing::ChoicesLog;
 using testing::CountingObserver;
 using testing::ScriptedModel;
 using testing::ScriptedNext;
@@ -77,6 +81,17 @@ class EngineTest : public ::testing::Test {
     const absl::Status status = engine_->Submit(std::move(request), sink);
     EXPECT_TRUE(status.ok()) << status;
     return sink;
+  }
+  std::shared_ptr<ChoicesLog> SubmitChoices(GenerationRequest request, int num_choices) {
+    request.num_choices = num_choices;
+    auto sink = std::make_shared<ChoicesLog>(num_choices);
+    const absl::Status status = engine_->Submit(std::move(request), sink);
+    EXPECT_TRUE(status.ok()) << status;
+    return sink;
+  }
+  static std::vector<TokenId> Expected(GenerationRequest request, int choice) {
+    request.sampling.choice = choice;
+    return Expected(request);
   }
   static std::vector<TokenId> Expected(const GenerationRequest& request) {
     std::vector<TokenId> path = request.prompt;
@@ -239,6 +254,8 @@ TEST_F(EngineTest, RefusesWhatCouldDoHarmAndNamesTheField) {
          r.stop.eos_ids.resize(100);
          std::iota(r.stop.eos_ids.begin(), r.stop.eos_ids.end(), 0);
        }},
+      {"n", [](GenerationRequest& r) { r.num_choices = 0; }},
+      {"n", [](GenerationRequest& r) { r.num_choices = 9; }},
       {"max_draft_tokens", [](GenerationRequest& r) { r.max_draft_tokens = -1; }}};
   for (const auto& [field, damage] : cases) {
     GenerationRequest request = Request("a");
@@ -253,7 +270,142 @@ TEST_F(EngineTest, RefusesWhatCouldDoHarmAndNamesTheField) {
   full.sampling.min_tokens = 95;
   full.sampling.logit_bias = {{0, -100}, {99, 100}};
   full.sampling.num_logprobs = 20;
-  Submit(full);
+  EXPECT_TRUE(engine_->Submit(full, std::make_shared<ChoicesLog>(1)).ok());
+  full.request_id = "b";
+  full.num_choices = 8;
+  full.stop.max_tokens = 10;
+  full.sampling.min_tokens = 10;
+  EXPECT_TRUE(engine_->Submit(full, std::make_shared<ChoicesLog>(8)).ok());
+}
+
+TEST_F(EngineTest, EachChoiceStreamsItsOwnAndTheRequestEndsWithTheLast) {
+  Start();
+  GenerationRequest request = Request("a", 5, 30);
+  // The second choice stops early, the others run on.
+  request.stop.stop_token_ids = {Expected(request, 1)[3]};
+  auto sink = SubmitChoices(request, 4);
+  auto neighbour = Submit(Request("b", 7, 20));
+  ASSERT_TRUE(sink->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_TRUE(sink->status.ok()) << sink->status;
+  size_t ended_early = 0;
+  for (int choice = 0; choice < 4; ++choice) {
+    std::vector<TokenId> expected = Expected(request, choice);
+    const auto stop = std::find(expected.begin(), expected.end(), request.stop.stop_token_ids[0]);
+    if (stop != expected.end()) expected.erase(stop + 1, expected.end());
+    EXPECT_EQ(sink->choices[choice].token_ids, expected) << choice;
+    EXPECT_EQ(sink->choices[choice].finish_reason,
+              expected.size() < 30 ? FinishReason::kStop : FinishReason::kLength);
+    ended_early += expected.size() < 30;
+  }
+  EXPECT_TRUE(ended_early >= 1 && ended_early < 4);
+  ASSERT_TRUE(neighbour->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_EQ(neighbour->token_ids, Expected(Request("b", 7, 20)));
+  ExpectNothingLeft();
+  EXPECT_EQ(observer_.finished[absl::StatusCode::kOk], 2);
+  EXPECT_EQ(observer_.first_tokens, 2);
+}
+
+TEST_F(EngineTest, ChoicesStartTogetherOrNotAtAll) {
+  config_.max_running = 4;
+  std::vector<size_t> starts;
+  on_step_ = [&](const StepPlan& plan) {
+    if (!plan.starts.empty()) starts.push_back(plan.starts.size());
+    return absl::OkStatus();
+  };
+  Start();
+  Hold(true);
+  auto first = Submit(Request("a", 5, 20));
+  auto second = Submit(Request("b", 5, 25));
+  auto choices = SubmitChoices(Request("c"), 3);  // waits until a has ended: two would fit
+  auto behind = Submit(Request("d"));             // does not overtake
+  Hold(false);
+  ASSERT_TRUE(choices->ended.WaitForNotificationWithTimeout(kLong));
+  ASSERT_TRUE(behind->ended.WaitForNotificationWithTimeout(kLong));
+  ExpectNothingLeft();
+  engine_.reset();
+  std::map<size_t, int> counts;
+  for (size_t count : starts) ++counts[count];
+  EXPECT_EQ(counts[3] + counts[4], 1) << "the three in one plan";
+  for (int choice = 0; choice < 3; ++choice) {
+    EXPECT_EQ(choices->choices[choice].token_ids, Expected(Request("c"), choice));
+  }
+}
+
+// 64 pages of 16 tokens: while the first holds 30, eight times 5 are not free, six times 5 would
+// be.
+TEST_F(EngineTest, PagesAreSetAsideForAllChoicesOrForNone) {
+  Start();
+  Hold(true);
+  auto first = Submit(Request("a", 5, 475));
+  auto choices = SubmitChoices(Request("b", 5, 75), 8);
+  Hold(false);
+  ASSERT_TRUE(choices->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_TRUE(first->ended.HasBeenNotified()) << "nothing of b fits before";
+  EXPECT_TRUE(choices->status.ok());
+  ExpectNothingLeft();
+}
+
+TEST_F(EngineTest, MoreChoicesThanCouldEverRunAreRefused) {
+  config_.max_running = 3;
+  Start();
+  GenerationRequest request = Request("a");
+  request.num_choices = 4;
+  const absl::Status status = engine_->Submit(request, std::make_shared<ChoicesLog>(4));
+  EXPECT_EQ(status.message(), "n: must be at most max_running = 3, got 4");
+  // 3 x 22 pages are two too many.
+  request = Request("a", 5, 340);
+  request.num_choices = 3;
+  EXPECT_EQ(engine_->Submit(request, std::make_shared<ChoicesLog>(3)).code(),
+            absl::StatusCode::kInvalidArgument);
+  request.stop.max_tokens = 331;
+  EXPECT_TRUE(engine_->Submit(request, std::make_shared<ChoicesLog>(3)).ok());
+}
+
+TEST_F(EngineTest, ChoicesCountTowardsTheQueue) {
+  config_.max_running = 3;
+  config_.max_waiting = 2;
+  Start();
+  Hold(true);
+  auto first = SubmitChoices(Request("a"), 3);
+  GenerationRequest request = Request("b");
+  request.num_choices = 3;
+  EXPECT_EQ(engine_->Submit(request, std::make_shared<ChoicesLog>(3)).code(),
+            absl::StatusCode::kResourceExhausted);
+  auto second = SubmitChoices(Request("c"), 2);
+  EXPECT_EQ(engine_->Submit(Request("d"), std::make_shared<SinkLog>()).code(),
+            absl::StatusCode::kResourceExhausted);
+  Hold(false);
+  ASSERT_TRUE(second->ended.WaitForNotificationWithTimeout(kLong));
+  ExpectNothingLeft();
+}
+
+TEST_F(EngineTest, WhatEndsOneChoiceEarlyEndsAllAndNoNeighbour) {
+  for (const std::string cause : {"abort", "deadline", "poison"}) {
+    SCOPED_TRACE(cause);
+    engine_.reset();
+    Start();
+    Hold(true);
+    GenerationRequest request = Request("a", 5, 200);
+    if (cause == "deadline") request.deadline = clock_.Now() + absl::Seconds(1);
+    auto sink = SubmitChoices(request, 3);
+    auto neighbour = Submit(Request("b", 7, 60));
+    if (cause == "abort") engine_->Abort("a", absl::CancelledError("left"));
+    if (cause == "deadline") clock_.Advance(absl::Seconds(2));
+    if (cause == "poison") model_->poisoned = 2;  // ids count from 1: the second choice
+    Hold(false);
+    ASSERT_TRUE(sink->ended.WaitForNotificationWithTimeout(kLong));
+    EXPECT_EQ(sink->status.code(), cause == "abort"      ? absl::StatusCode::kCancelled
+                                   : cause == "deadline" ? absl::StatusCode::kDeadlineExceeded
+                                                         : absl::StatusCode::kInternal);
+    for (int choice = 0; choice < 3; ++choice) {
+      const auto& got = sink->choices[choice].token_ids;
+      const std::vector<TokenId> expected = Expected(request, choice);
+      EXPECT_TRUE(std::equal(got.begin(), got.end(), expected.begin())) << "a prefix";
+    }
+    ASSERT_TRUE(neighbour->ended.WaitForNotificationWithTimeout(kLong));
+    EXPECT_EQ(neighbour->token_ids, Expected(Request("b", 7, 60)));
+    ExpectNothingLeft();
+  }
 }
 
 TEST_F(EngineTest, RefusesWhatTheCacheCouldNeverHold) {

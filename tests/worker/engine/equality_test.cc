@@ -15,6 +15,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "tests/support/choices_log.h"
 #include "tests/support/counting_observer.h"
 #include "tests/support/hybrid_checkpoint.h"
 #include "tests/support/sink_log.h"
@@ -26,6 +27,7 @@
 namespace krait {
 namespace {
 
+using testing::ChoicesLog;
 using testing::CountingObserver;
 using testing::SinkLog;
 using testing::TinyModel;
@@ -295,6 +297,45 @@ class SamplingEqualityTest : public EqualityTest {
  protected:
   SamplingEqualityTest() : EqualityTest("full") {}
 };
+
+// Four choices of one request, among others that come and go, for every K: each is what it is
+// alone.
+TEST_F(SamplingEqualityTest, AChoiceEqualsItselfAloneForEveryK) {
+  std::vector<Generation> kinds = {Generations()[9], Generations()[25]};
+  std::vector<std::vector<Output>> alone;
+  for (const Generation& kind : kinds) {
+    std::vector<Generation> choices(4, kind);
+    for (uint32_t choice = 0; choice < 4; ++choice) choices[choice].sampling.choice = choice;
+    alone.push_back(RunAlone(*Make(Config(), nullptr), choices));
+  }
+  for (int k = 0; k <= 8; ++k) {
+    EngineConfig config = Config();
+    config.fixed_draft_tokens = true;
+    config.max_draft_tokens = k;
+    auto engine = Make(config, Draft(k % 2 == 0 ? "noisy" : "reduced", &clock_));
+    for (size_t kind = 0; kind < kinds.size(); ++kind) {
+      auto neighbour = Submit(*engine, "neighbour", Generations()[4], 3);
+      GenerationRequest request{.request_id = "choices", .prompt = kinds[kind].prompt};
+      request.sampling = kinds[kind].sampling;
+      request.stop = kinds[kind].stop;
+      request.num_choices = 4;
+      auto sink = std::make_shared<ChoicesLog>(4);
+      ASSERT_TRUE(engine->Submit(std::move(request), sink).ok());
+      sink->ended.WaitForNotification();
+      std::set<std::vector<TokenId>> distinct;
+      for (int choice = 0; choice < 4; ++choice) {
+        const ChoicesLog::Choice& got = sink->choices[choice];
+        ExpectSame({got.token_ids, got.logprobs}, alone[kind][choice],
+                   absl::StrCat("k=", k, " kind ", kind, " choice ", choice));
+        distinct.insert(got.token_ids);
+      }
+      EXPECT_EQ(distinct.size(), 4u);
+      ExpectSame(Await(*neighbour), Reference()[4], "neighbour");
+    }
+    engine->WaitIdle(absl::InfiniteDuration());
+    EXPECT_EQ(observer_.accepted_tokens > 0, k > 0);
+  }
+}
 
 TEST_F(SamplingEqualityTest, ASeedsChoicesDiffer) {
   std::set<std::vector<TokenId>> distinct;

@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <map>
 
 #include "common/clock.h"
 #include "common/field_error.h"
 #include "common/grpc_server.h"
 #include "common/grpc_status.h"
+#include "tests/support/bad_sampling.h"
 #include "tests/support/scripted_engine.h"
 #include "worker/server/generate_call.h"
 
@@ -192,6 +194,46 @@ TEST_F(WorkerServiceTest, BadFieldsAreNamed) {
   request = Request("a");
   request.set_max_draft_tokens(99);
   EXPECT_EQ(ErrorField(Refusal(request)), "max_draft_tokens");
+}
+
+// A coordinator that lets everything through must not be able to harm a worker.
+TEST_F(WorkerServiceTest, BadSamplingIsRefusedHereToo) {
+  for (const testing::BadSampling& bad : testing::BadSamplings(50)) {
+    auto request = Request("a");
+    bad.edit(*request.mutable_sampling());
+    const absl::Status status = Refusal(request);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << bad.field;
+    EXPECT_EQ(ErrorField(status), bad.field) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(bad.limit));
+  }
+}
+
+TEST_F(WorkerServiceTest, ChoicesComeInChunksOfTheirOwn) {
+  grpc::ClientContext context;
+  auto request = Request("a");
+  request.mutable_sampling()->set_n(2);
+  auto reader = Start(context, request);
+  EXPECT_EQ(engine_.WaitForRequest("a").num_choices, 2);
+  engine_.Emit("a", {1, 2}, FinishReason::kNone, 0);
+  engine_.Emit("a", {3}, FinishReason::kNone, 1);
+  engine_.Emit("a", {4}, FinishReason::kLength, 0);
+  engine_.Emit("a", {5, 6}, FinishReason::kStop, 1);
+  engine_.End("a", absl::OkStatus());
+  std::map<int, std::vector<int>> tokens;
+  std::map<int, int> reasons;
+  for (internal::v1::TokenChunk chunk; reader->Read(&chunk);) {
+    auto& got = tokens[chunk.choice()];
+    EXPECT_EQ(chunk.first_index(), static_cast<int>(got.size()));
+    got.insert(got.end(), chunk.token_ids().begin(), chunk.token_ids().end());
+    if (chunk.finish_reason() != v1::FINISH_REASON_UNSPECIFIED) {
+      reasons[chunk.choice()] = chunk.finish_reason();
+    }
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_THAT(tokens[0], ElementsAre(1, 2, 4));
+  EXPECT_THAT(tokens[1], ElementsAre(3, 5, 6));
+  EXPECT_EQ(reasons[0], v1::FINISH_REASON_LENGTH);
+  EXPECT_EQ(reasons[1], v1::FINISH_REASON_STOP);
 }
 
 TEST_F(WorkerServiceTest, TheEnginesRefusalKeepsItsCode) {

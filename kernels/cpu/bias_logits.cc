@@ -2,7 +2,7 @@
 
 namespace krait::kernels {
 
-void RunAddBias(const CpuContext& context, absl::Span<const BiasRow> rows) {
+void RunBiasLogits(const CpuContext& context, absl::Span<const BiasRow> rows) {
   for (const BiasRow& row : rows) {
     for (const BiasEntry& entry : row.entries) {
       const int64_t index = IndexOf(row.shard, entry.id);
