@@ -9,9 +9,9 @@ namespace krait::kernels {
 
 // Memory for a rank's weights, handed out back to back: a step that reads them in the order they
 // were prepared in walks memory forwards, and reading ahead at one's end finds the next one. In
-// huge pages where the system grants them: a step touches all weights once, and with 4 KiB pages it
-// spends a tenth of its time on page walks. Nothing is given back before the arena goes. One
-// thread.
+// huge pages where the system grants them: a step touches all weights once, and needs few page
+// walks for them then (one of two runs of a model of this showed a gain, the other none). Nothing
+// is given back before the arena goes. One thread.
 class WeightArena {
  public:
   // Zeroed, on a cache line; null if there is no memory. Valid as long as the arena.
