@@ -50,6 +50,7 @@ absl::Status SetSizes(const WorkerConfig& config, WorkerOptions& options) {
            KRAIT_INT_FIELD(page_size, 8, 256),
            KRAIT_INT_FIELD(kv_cache_mib, 1, 1 << 22),
            KRAIT_INT_FIELD(max_running, 1, 4096),
+           KRAIT_INT_FIELD(state_slots, 1, 4096),
            KRAIT_INT_FIELD(max_waiting, 0, 65'536),
            KRAIT_INT_FIELD(max_num_batched_tokens, 1, 65'536),
            KRAIT_INT_FIELD(max_context_tokens, 2, no_limit),
@@ -59,6 +60,12 @@ absl::Status SetSizes(const WorkerConfig& config, WorkerOptions& options) {
   }
   if ((options.page_size & (options.page_size - 1)) != 0) {
     return FieldError("page_size", absl::StrCat("must be a power of two, got ", options.page_size));
+  }
+  if (!config.has_state_slots()) options.state_slots = options.max_running;
+  if (options.state_slots > options.max_running) {
+    return FieldError("state_slots",
+                      absl::StrCat("must be at most max_running = ", options.max_running, ", got ",
+                                   options.state_slots));
   }
   if (options.max_num_batched_tokens < options.max_running) {
     return FieldError("max_num_batched_tokens",

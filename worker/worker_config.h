@@ -41,6 +41,7 @@ struct WorkerOptions {
   int page_size = 16;
   int kv_cache_mib = 1024;
   int max_running = 64;
+  int state_slots = 64;  // default: max_running
   int max_waiting = 256;
   int max_num_batched_tokens = 256;
   int max_context_tokens = 0;  // 0: the model's own

@@ -40,13 +40,10 @@ auto& Find(Map& series, std::string_view label) {
 }  // namespace
 
 WorkerMetrics::WorkerMetrics(Metrics* metrics)
-    : requests_running_(metrics->AddGauge("krait_num_requests_running", "Requests in the batch.")),
+    : memory_(metrics),
+      requests_running_(metrics->AddGauge("krait_num_requests_running", "Requests in the batch.")),
       requests_waiting_(metrics->AddGauge("krait_num_requests_waiting",
                                           "Accepted requests that are not yet in the batch.")),
-      kv_usage_(metrics->AddGauge("krait_kv_cache_usage_perc",
-                                  "KV pages in use, as a fraction from 0 to 1.")),
-      kv_pages_used_(metrics->AddGauge("krait_kv_pages_used", "KV pages in use.")),
-      kv_pages_total_(metrics->AddGauge("krait_kv_pages", "KV pages there are.")),
       queued_tokens_(metrics->AddGauge("krait_queued_tokens", "Prompt tokens not yet prefilled.")),
       draft_connected_(
           metrics->AddGauge("krait_draft_connected", "1 while proposals can come from the draft.")),
@@ -172,11 +169,7 @@ void WorkerMetrics::OnNonFinite() { nonfinite_rows_.Increment(); }
 void WorkerMetrics::SetLoad(const EngineLoad& load) {
   requests_running_.Set(load.running);
   requests_waiting_.Set(load.waiting);
-  kv_pages_used_.Set(static_cast<double>(load.pages_used));
-  kv_pages_total_.Set(static_cast<double>(load.pages_total));
-  kv_usage_.Set(load.pages_total == 0
-                    ? 0
-                    : static_cast<double>(load.pages_used) / static_cast<double>(load.pages_total));
+  memory_.SetUsed(load.pages_used, load.state_slots_used);
   queued_tokens_.Set(static_cast<double>(load.queued_tokens));
   draft_connected_.Set(load.draft_connected ? 1 : 0);
 }

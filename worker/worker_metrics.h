@@ -7,6 +7,7 @@
 #include "common/metrics.h"
 #include "worker/engine/engine_interface.h"
 #include "worker/engine/engine_observer.h"
+#include "worker/memory_metrics.h"
 
 namespace krait {
 
@@ -27,17 +28,16 @@ class WorkerMetrics final : public EngineObserver {
                   int completion_tokens, absl::Duration since_submit) override;
   void OnNonFinite() override;
 
+  void SetMemory(const MemoryUse& use) { memory_.SetTotals(use); }
   void SetLoad(const EngineLoad& load);
 
  private:
   void CountProposals(const ProposalOutcome& proposals);
   void SetDisabledReason(std::string_view reason);
 
+  MemoryMetrics memory_;
   prometheus::Gauge& requests_running_;
   prometheus::Gauge& requests_waiting_;
-  prometheus::Gauge& kv_usage_;
-  prometheus::Gauge& kv_pages_used_;
-  prometheus::Gauge& kv_pages_total_;
   prometheus::Gauge& queued_tokens_;
   prometheus::Gauge& draft_connected_;
   prometheus::Counter& prompt_tokens_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -42,11 +43,22 @@ struct RecurrentStateSpec {
   std::vector<RecurrentLayerSpec> layers;
 
   bool empty() const { return layers.empty(); }
-  int64_t bytes_per_slot() const {
+  int64_t state_bytes_per_slot() const {
     int64_t bytes = 0;
-    for (const RecurrentLayerSpec& layer : layers)
-      bytes += layer.state_bytes() + layer.ring_bytes();
+    for (const RecurrentLayerSpec& layer : layers) bytes += layer.state_bytes();
     return bytes;
+  }
+  int64_t ring_bytes_per_slot() const {
+    int64_t bytes = 0;
+    for (const RecurrentLayerSpec& layer : layers) bytes += layer.ring_bytes();
+    return bytes;
+  }
+  int64_t bytes_per_slot() const { return state_bytes_per_slot() + ring_bytes_per_slot(); }
+  // The longest of all layers.
+  int fold_interval() const {
+    int longest = 0;
+    for (const RecurrentLayerSpec& layer : layers) longest = std::max(longest, layer.fold_interval);
+    return longest;
   }
 };
 

@@ -61,7 +61,8 @@ struct EngineLoad {
   int max_waiting = 0;
   int64_t pages_used = 0;
   int64_t pages_total = 0;
-  int64_t queued_tokens = 0;  // prompt tokens not yet prefilled
+  int64_t state_slots_used = 0;  // of a model with recurrent layers
+  int64_t queued_tokens = 0;     // prompt tokens not yet prefilled
   bool draft_connected = false;
 };
 

@@ -219,6 +219,7 @@ void EngineThread::PublishLoad() {
        .max_waiting = config_.max_waiting,
        .pages_used = cache.num_pages() - cache.num_free_pages(),
        .pages_total = cache.num_pages(),
+       .state_slots_used = cache.num_state_slots() - cache.num_free_state_slots(),
        .queued_tokens = scheduler_.num_queued_tokens(),
        .draft_connected = proposer_ != nullptr && proposer_->disabled_reason().empty()});
 }

@@ -25,6 +25,7 @@ class VocabParallelEmbedding {
 
   // out [num_tokens, hidden_size], f32. UNAVAILABLE if a peer is lost.
   absl::Status Forward(const int32_t* token_ids, int64_t num_tokens, const TensorView& out) const;
+  int64_t num_bytes() const { return table_.num_bytes(); }
 
  private:
   VocabParallelEmbedding(const RankContext& context, Tensor table, Tensor gathered,

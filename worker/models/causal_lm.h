@@ -25,6 +25,7 @@ class CausalLM {
   virtual const VocabShard& vocab_shard() const = 0;
   // Of this rank's weights that every pass reads, whatever its rows: all but the embedding.
   virtual int64_t weight_bytes() const = 0;
+  virtual int64_t embedding_bytes() const = 0;  // of this rank
 
   // Runs the batch through all layers, writing the new tokens' K and V into `cache` and what they
   // change of recurrent states into `states` (null if StateSpec is empty), and leaves in `logits`

@@ -9,6 +9,7 @@
 #include "common/status_macros.h"
 #include "worker/cache/cache_storage.h"
 #include "worker/cache/state_storage.h"
+#include "worker/models/cache_specs.h"
 #include "worker/models/hybrid_layers.h"
 
 namespace krait {
@@ -70,27 +71,6 @@ ActivationDims ActivationDimsOf(const ModelInputs& inputs) {
     dims.convolved_width = Mamba2Mixer::ConvolvedWidth(*config.mamba2, sharding);
   }
   return dims;
-}
-
-PagedKvSpec KvSpecOf(const ModelInputs& inputs) {
-  return {.num_layers = inputs.config.num_attention_layers(),
-          .kv_heads = static_cast<int>(inputs.context.sharding.kv_groups.size()),
-          .head_dim = static_cast<int>(inputs.config.head_dim),
-          .page_size = inputs.page_size};
-}
-
-RecurrentStateSpec StateSpecOf(const ModelInputs& inputs) {
-  const ModelConfig& config = inputs.config;
-  const Sharding& sharding = inputs.context.sharding;
-  RecurrentStateSpec spec;
-  for (const LayerKind kind : config.layers) {
-    if (kind == LayerKind::kMamba1) {
-      spec.layers.push_back(MambaMixer::Spec(*config.mamba1, sharding, inputs.max_draft_tokens));
-    } else if (kind == LayerKind::kMamba2) {
-      spec.layers.push_back(Mamba2Mixer::Spec(*config.mamba2, sharding, inputs.max_draft_tokens));
-    }
-  }
-  return spec;
 }
 
 // Of layer `index`, among the layers that share its kind of cache.
@@ -193,13 +173,16 @@ absl::StatusOr<std::unique_ptr<CausalLM>> HybridLm::Load(const ModelInputs& inpu
   ASSIGN_OR_RETURN(Activations activations,
                    Activations::Create(ActivationDimsOf(inputs), context.backend));
   if (inputs.on_progress) inputs.on_progress(1.0);
-  return std::unique_ptr<CausalLM>(
-      new HybridLm(Parts{KvSpecOf(inputs), StateSpecOf(inputs), context.backend,
-                         std::move(embedding), std::move(layers), std::move(final_norm),
-                         std::move(head), std::move(rotary), std::move(activations)}));
+  return std::unique_ptr<CausalLM>(new HybridLm(
+      Parts{KvSpecOf(config, context.sharding, inputs.page_size),
+            StateSpecOf(config, context.sharding, inputs.max_draft_tokens), context.backend,
+            std::move(embedding), std::move(layers), std::move(final_norm), std::move(head),
+            std::move(rotary), std::move(activations)}));
 }
 
 PagedKvSpec HybridLm::KvSpec() const { return kv_spec_; }
+
+int64_t HybridLm::embedding_bytes() const { return embedding_.num_bytes(); }
 
 int64_t HybridLm::weight_bytes() const {
   int64_t bytes = final_norm_.num_bytes() + head_.num_bytes();

@@ -19,9 +19,10 @@
 
 namespace krait {
 
-// Pre-norm layers, each a mixer and a gated MLP. A mixer is rotary grouped-query attention, Mamba1 or
-// Mamba2. The Llama family (arXiv 2302.13971) has attention alone, with a sliding window in Mistral
-// and biases of q, k and v in Qwen2; hybrids (arXiv 2408.15237) have any mix. Rank thread only.
+// Pre-norm layers, each a mixer and a gated MLP. A mixer is rotary grouped-query attention, Mamba1
+// or Mamba2. The Llama family (arXiv 2302.13971) has attention alone, with a sliding window in
+// Mistral and biases of q, k and v in Qwen2; hybrids (arXiv 2408.15237) have any mix. Rank thread
+// only.
 class HybridLm final : public CausalLM {
  public:
   // INVALID_ARGUMENT names tensor and reason; RESOURCE_EXHAUSTED names the bytes.
@@ -31,6 +32,7 @@ class HybridLm final : public CausalLM {
   RecurrentStateSpec StateSpec() const override { return state_spec_; }
   const VocabShard& vocab_shard() const override { return head_.shard(); }
   int64_t weight_bytes() const override;
+  int64_t embedding_bytes() const override;
   absl::Status Forward(const ForwardContext& context, CacheStorage& cache, StateStorage* states,
                        const TensorView& logits) override;
 

@@ -106,6 +106,19 @@ Communicator* ModelRunner::comm() const { return state_->comm; }
 
 int64_t ModelRunner::weight_bytes() const { return state_->model->weight_bytes(); }
 
+MemoryUse ModelRunner::memory() const {
+  const RecurrentStateSpec& spec = state_spec();
+  const CacheStorage& cache = *state_->cache;
+  const int64_t slots = num_state_slots();
+  return {.weight_bytes = weight_bytes() + state_->model->embedding_bytes(),
+          .num_pages = cache.num_pages(),
+          .kv_bytes = cache.num_pages() * cache.spec().bytes_per_page(),
+          .num_state_slots = num_state_slots(),
+          .state_bytes = slots * spec.state_bytes_per_slot(),
+          .ring_bytes = slots * spec.ring_bytes_per_slot(),
+          .fold_interval = spec.fold_interval()};
+}
+
 const RecurrentStateSpec& ModelRunner::state_spec() const {
   static const RecurrentStateSpec kNone;
   return state_->states == nullptr ? kNone : state_->states->spec();

@@ -11,6 +11,7 @@
 #include "worker/models/causal_lm.h"
 #include "worker/models/model_config.h"
 #include "worker/runner/batch_packer.h"
+#include "worker/runner/memory_use.h"
 #include "worker/sampling/shard_sampler.h"
 
 namespace krait {
@@ -61,6 +62,7 @@ class ModelRunner {
   Communicator* comm() const;
   // Read by every forward pass whatever its rows: this rank's weights.
   int64_t weight_bytes() const;
+  MemoryUse memory() const;
   int64_t kv_bytes_per_token() const;  // of this rank
   // What this rank's recurrent layers keep; empty without such layers.
   const RecurrentStateSpec& state_spec() const;

@@ -369,6 +369,12 @@ int64_t RankGroup::state_bytes_per_slot() const { return state_->state_bytes_per
 
 const std::vector<RankPlace>& RankGroup::ranks() const { return state_->places; }
 
+MemoryUse RankGroup::memory() const {
+  MemoryUse sum;
+  for (const Rank& rank : state_->ranks) sum.Add(rank.runner->memory());
+  return sum;
+}
+
 StateTraffic RankGroup::state_traffic() const {
   StateTraffic sum;
   for (const Rank& rank : state_->ranks) sum += rank.runner->state_traffic();

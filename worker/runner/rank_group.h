@@ -58,6 +58,7 @@ class RankGroup {
   int num_state_slots() const;                  // 0 without recurrent layers
   int64_t state_bytes_per_slot() const;         // over all ranks
   const std::vector<RankPlace>& ranks() const;  // of all processes, by rank
+  MemoryUse memory() const;                     // over the ranks of this process
   // What recurrent layers have moved and copied so far, over the ranks of this process; between
   // steps only.
   StateTraffic state_traffic() const;

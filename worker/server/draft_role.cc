@@ -3,10 +3,12 @@
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
+#include "common/logging.h"
+#include "common/machine_memory.h"
 #include "common/prefix_hash.h"
 #include "common/status_macros.h"
 #include "common/vocabulary.h"
-#include "worker/server/kv_pages.h"
+#include "worker/server/memory_plan.h"
 #include "worker/speculative/draft_model_proposer.h"
 
 namespace krait {
@@ -34,6 +36,7 @@ DraftRole::DraftRole(const WorkerOptions& options, std::string instance_id, cons
                      Metrics* metrics)
     : options_(options),
       clock_(clock),
+      memory_(metrics),
       rows_(metrics->AddCounter("krait_draft_rows_total", "Rows that asked for drafts.")),
       tokens_(metrics->AddCounter("krait_draft_tokens_total", "Draft tokens proposed.")),
       late_(metrics->AddCounter("krait_draft_late_rows_total",
@@ -58,7 +61,10 @@ absl::Status DraftRole::Load(const std::function<void(double)>& on_progress) {
   draft.num_threads = options_.threads;
   draft.runner.weight_dtype = options_.weight_dtype;
   draft.runner.page_size = options_.page_size;
-  ASSIGN_OR_RETURN(draft.runner.num_pages, NumKvPages(options_, model));
+  ASSIGN_OR_RETURN(const MemoryPlan plan,
+                   PlanMemory(options_, checkpoint, model, MachineMemoryBytes()));
+  draft.runner.num_pages = plan.num_pages;
+  draft.runner.num_state_slots = plan.num_state_slots;
   draft.runner.max_tokens = options_.max_num_batched_tokens;
   draft.runner.max_logits = options_.max_running;
   draft.runner.on_progress = on_progress;
@@ -69,6 +75,9 @@ absl::Status DraftRole::Load(const std::function<void(double)>& on_progress) {
         absl::StrCat(options_.model_path, ": ", std::string(proposer->disabled_reason())));
   }
   RETURN_IF_ERROR(WarmUp(*proposer));
+  const MemoryUse memory = proposer->model()->runner().memory();
+  memory_.SetTotals(memory);
+  LOG(INFO) << memory.ToString() << " msg=\"memory\"";
 
   description_.set_model(options_.model_name);
   description_.set_tokenizer_digest(vocabulary.Digest());
@@ -77,7 +86,8 @@ absl::Status DraftRole::Load(const std::function<void(double)>& on_progress) {
   description_.set_max_draft_tokens(kMaxDraftTokens);
   description_.set_max_sequences(options_.max_running);
   description_.set_max_context_tokens(proposer->model()->runner().max_positions());
-  runner_ = std::make_unique<DraftRunner>(std::move(proposer), options_.max_running,
+  const CacheManager* cache = &proposer->cache();
+  runner_ = std::make_unique<DraftRunner>(std::move(proposer), cache, options_.max_running,
                                           description_.max_context_tokens(), clock_);
   service_.SetRunner(runner_.get(), description_);
   return absl::OkStatus();
@@ -110,6 +120,7 @@ void DraftRole::UpdateMetrics() {
   tokens_.Increment(static_cast<double>(now.drafts - exported_.drafts));
   late_.Increment(static_cast<double>(now.late - exported_.late));
   exported_ = now;
+  memory_.SetUsed(now.pages_used, now.state_slots_used);
 }
 
 }  // namespace krait

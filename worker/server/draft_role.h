@@ -7,6 +7,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
 #include "common/metrics.h"
+#include "worker/memory_metrics.h"
 #include "worker/server/draft_runner.h"
 #include "worker/server/draft_service.h"
 #include "worker/server/served_role.h"
@@ -33,6 +34,7 @@ class DraftRole final : public ServedRole {
  private:
   const WorkerOptions options_;
   const Clock* const clock_;
+  MemoryMetrics memory_;
   prometheus::Counter& rows_;
   prometheus::Counter& tokens_;
   prometheus::Counter& late_;

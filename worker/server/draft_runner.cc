@@ -7,9 +7,10 @@ constexpr absl::Duration kCatchUpSlice = absl::Milliseconds(5);
 
 }  // namespace
 
-DraftRunner::DraftRunner(std::unique_ptr<Proposer> proposer, int max_sequences,
-                         int max_context_tokens, const Clock* clock)
+DraftRunner::DraftRunner(std::unique_ptr<Proposer> proposer, const CacheManager* cache,
+                         int max_sequences, int max_context_tokens, const Clock* clock)
     : proposer_(std::move(proposer)),
+      cache_(cache),
       clock_(clock),
       table_(proposer_.get(), max_sequences, max_context_tokens) {
   thread_ = std::thread([this] { Run(); });
@@ -47,7 +48,15 @@ void DraftRunner::Run() {
     } else if (behind) {
       CatchUp();
     }
+    CountCache();
   }
+}
+
+void DraftRunner::CountCache() {
+  if (cache_ == nullptr) return;
+  absl::MutexLock lock(&mutex_);
+  counts_.pages_used = cache_->num_pages() - cache_->num_free_pages();
+  counts_.state_slots_used = cache_->num_state_slots() - cache_->num_free_state_slots();
 }
 
 void DraftRunner::Handle(DraftJob& job) {

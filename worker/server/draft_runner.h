@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "common/bounded_queue.h"
 #include "common/clock.h"
+#include "worker/cache/cache_manager.h"
 #include "worker/server/draft_table.h"
 #include "worker/speculative/proposer.h"
 
@@ -43,8 +44,9 @@ struct DraftJob {
 class DraftRunner {
  public:
   // `clock` outlives this. At most `max_sequences` are kept; the one used longest ago makes room.
-  DraftRunner(std::unique_ptr<Proposer> proposer, int max_sequences, int max_context_tokens,
-              const Clock* clock);
+  // `cache`: the proposer's, to tell of; may be null.
+  DraftRunner(std::unique_ptr<Proposer> proposer, const CacheManager* cache, int max_sequences,
+              int max_context_tokens, const Clock* clock);
   // Answers what is queued, then joins.
   ~DraftRunner();
 
@@ -57,6 +59,8 @@ class DraftRunner {
     int64_t proposals = 0;  // rows that asked
     int64_t drafts = 0;     // tokens proposed
     int64_t late = 0;       // rows whose time was up before they were looked at
+    int64_t pages_used = 0;
+    int64_t state_slots_used = 0;
   };
   Counts counts() const;
 
@@ -67,8 +71,10 @@ class DraftRunner {
   void Handle(DraftJob& job);
   void Propose(const DraftJob& job, std::vector<DraftJob::Answer>& answers);
   void CatchUp();
+  void CountCache();
 
   const std::unique_ptr<Proposer> proposer_;
+  const CacheManager* const cache_;
   const Clock* const clock_;
   BoundedQueue<Command> queue_{256};
   std::atomic<bool> stopping_{false};

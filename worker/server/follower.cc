@@ -1,10 +1,11 @@
 #include "worker/server/follower.h"
 
 #include "common/logging.h"
+#include "common/machine_memory.h"
 #include "common/status_macros.h"
 #include "worker/models/model_config.h"
 #include "worker/server/group_options.h"
-#include "worker/server/kv_pages.h"
+#include "worker/server/memory_plan.h"
 #include "worker/server/port_file.h"
 #include "worker/weights/checkpoint.h"
 
@@ -13,7 +14,8 @@ namespace krait {
 Follower::Follower(const WorkerOptions& options, std::function<void(const absl::Status&)> on_fatal)
     : options_(options),
       on_fatal_(std::move(on_fatal)),
-      metrics_(MetricLabels{{"model_name", options.model_name}}) {}
+      metrics_(MetricLabels{{"model_name", options.model_name}}),
+      memory_(&metrics_) {}
 
 absl::Status Follower::Listen() {
   ASSIGN_OR_RETURN(
@@ -34,15 +36,18 @@ absl::Status Follower::Load(const std::function<void(double)>& on_progress) {
   {
     ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options_.model_path));
     ASSIGN_OR_RETURN(const ModelConfig model, ModelConfig::Load(checkpoint));
-    ASSIGN_OR_RETURN(const int num_pages, NumKvPages(options_, model));
-    group = MakeRankGroupOptions(options_, num_pages);
+    ASSIGN_OR_RETURN(const MemoryPlan plan,
+                     PlanMemory(options_, checkpoint, model, MachineMemoryBytes()));
+    group = MakeRankGroupOptions(options_, plan);
   }
   group.runner.on_progress = on_progress;
   group.on_lost = on_fatal_;
   ASSIGN_OR_RETURN(group_, RankGroup::Create(group));
+  memory_.SetTotals(group_->memory());
   ready_ = true;
   LOG(INFO) << "name=" << options_.name << " process=" << options_.process_index
-            << " admin=" << admin_server_->address() << " msg=\"follows\"";
+            << " admin=" << admin_server_->address() << " " << group_->memory().ToString()
+            << " msg=\"follows\"";
   return absl::OkStatus();
 }
 

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "common/admin_server.h"
 #include "common/metrics.h"
+#include "worker/memory_metrics.h"
 #include "worker/runner/rank_group.h"
 #include "worker/worker_config.h"
 
@@ -30,6 +31,7 @@ class Follower {
   const WorkerOptions options_;
   const std::function<void(const absl::Status&)> on_fatal_;
   Metrics metrics_;
+  MemoryMetrics memory_;
   std::atomic<bool> ready_{false};
   std::unique_ptr<RankGroup> group_;
   std::unique_ptr<AdminServer> admin_server_;

@@ -2,10 +2,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/field_error.h"
+#include "common/logging.h"
+#include "common/machine_memory.h"
 #include "common/status_macros.h"
 #include "common/vocabulary.h"
 #include "worker/server/group_options.h"
-#include "worker/server/kv_pages.h"
+#include "worker/server/memory_plan.h"
 #include "worker/server/proto_conversion.h"
 #include "worker/speculative/proposer_factory.h"
 
@@ -13,9 +15,10 @@ namespace krait {
 namespace {
 
 EngineConfig MakeEngineConfig(const WorkerOptions& options, const Vocabulary& vocabulary,
-                              int num_pages) {
+                              const MemoryPlan& plan) {
   EngineConfig config;
-  config.group = MakeRankGroupOptions(options, num_pages);
+  config.group = MakeRankGroupOptions(options, plan);
+  config.num_state_slots = plan.num_state_slots;
   config.eos_ids = vocabulary.eos_ids;
   config.max_context_tokens = options.max_context_tokens;
   config.max_running = options.max_running;
@@ -94,13 +97,17 @@ absl::Status TargetRole::Load(const std::function<void(double)>& on_progress) {
                       absl::StrCat("must be at most ", model.num_kv_heads,
                                    ", the model's KV heads, got ", options_.tensor_parallel_size));
   }
-  ASSIGN_OR_RETURN(const int num_pages, NumKvPages(options_, model));
+  ASSIGN_OR_RETURN(const MemoryPlan plan,
+                   PlanMemory(options_, checkpoint, model, MachineMemoryBytes()));
   ASSIGN_OR_RETURN(std::unique_ptr<Proposer> proposer, MakeProposer(model.vocab_size));
-  EngineConfig config = MakeEngineConfig(options_, vocabulary, num_pages);
+  EngineConfig config = MakeEngineConfig(options_, vocabulary, plan);
   config.group.runner.on_progress = on_progress;
   config.group.on_lost = on_fatal_;
   ASSIGN_OR_RETURN(engine_,
                    Engine::Create(config, std::move(proposer), clock_, &metrics_, on_fatal_));
+  const MemoryUse memory = engine_->group().memory();
+  metrics_.SetMemory(memory);
+  LOG(INFO) << memory.ToString() << " msg=\"memory\"";
   service_.SetEngine(engine_.get(), {.limits = {.max_context_tokens = engine_->max_context_tokens(),
                                                 .vocab_size = engine_->vocab_size()},
                                      .eos_ids = vocabulary.eos_ids});

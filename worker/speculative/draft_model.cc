@@ -24,7 +24,7 @@ absl::StatusOr<std::unique_ptr<DraftModel>> DraftModel::Load(const DraftModelOpt
   ModelRunnerOptions runner = options.runner;
   runner.max_logits = std::max(runner.max_logits, options.max_sequences);
   runner.max_tokens = std::max(runner.max_tokens, options.max_sequences);
-  runner.num_state_slots = options.max_sequences;
+  if (runner.num_state_slots == 0) runner.num_state_slots = options.max_sequences;
   runner.max_draft_tokens = kMaxRequestDraftTokens;
   if (runner.num_pages == 0) {
     const int64_t pages = (config.max_context_tokens + runner.page_size - 1) / runner.page_size;

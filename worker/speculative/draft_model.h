@@ -13,8 +13,9 @@ namespace krait {
 struct DraftModelOptions {
   std::string model_path;
   int num_threads = 1;
-  ModelRunnerOptions runner;  // num_pages 0: for max_sequences of the model's whole context
-  int max_sequences = 64;     // kept in the cache at a time
+  // num_pages 0: for max_sequences of the model's whole context; num_state_slots 0: max_sequences.
+  ModelRunnerOptions runner;
+  int max_sequences = 64;  // kept in the cache at a time
   // Of the target; a draft that differs proposes nothing. Empty or 0: not checked.
   std::string tokenizer_digest;
   int vocab_size = 0;

@@ -65,7 +65,7 @@ class CountingUp final : public Proposer {
 class DraftServiceTest : public ::testing::Test {
  protected:
   DraftServiceTest()
-      : runner_(std::make_unique<CountingUp>(seen_), /*max_sequences=*/2,
+      : runner_(std::make_unique<CountingUp>(seen_), nullptr, /*max_sequences=*/2,
                 /*max_context_tokens=*/100, &clock_),
         service_(&clock_) {
     internal::v1::DescribeResponse description;

@@ -26,6 +26,8 @@ TEST(WorkerConfig, DefaultsAreThoseOfTheSchema) {
   EXPECT_EQ(options->weight_dtype, DType::kBF16);
   EXPECT_EQ(options->page_size, 16);
   EXPECT_EQ(options->kv_cache_mib, 1024);
+  EXPECT_EQ(options->state_slots, 64);
+  EXPECT_EQ(Make({"--max_running=5"})->state_slots, 5) << "as many as sequences";
   EXPECT_EQ(options->max_draft_tokens, 4);
   EXPECT_EQ(options->step_deadline, absl::Seconds(60));
   EXPECT_EQ(options->proposal_deadline, absl::ZeroDuration());
@@ -48,6 +50,8 @@ TEST(WorkerConfig, ErrorsNameFieldValueAndLimit) {
       {{"--processes=2", "--tensor_parallel_size=2", "--group_address=10.0.0.1:7000"},
        "group_address"},
       {{"--max_running=300"}, "max_num_batched_tokens"},
+      {{"--state_slots=0"}, "state_slots"},
+      {{"--max_running=8", "--state_slots=9"}, "state_slots"},
       {{"--max_draft_tokens=16"}, "max_draft_tokens"},
       {{"--step_deadline_ms=1"}, "step_deadline_ms"},
       {{"--proposal_deadline_ms=nan"}, "proposal_deadline_ms"},

@@ -82,6 +82,27 @@ TEST_F(WorkerMetricsTest, EndsAreCountedByReason) {
   EXPECT_THAT(text, HasSubstr("finished_reason=\"stop\",model_name=\"m\"} 0\n"));
 }
 
+TEST_F(WorkerMetricsTest, MemoryIsExportedAndItsUseFollowsTheLoad) {
+  metrics_.SetMemory({.weight_bytes = 100,
+                      .num_pages = 8,
+                      .kv_bytes = 800,
+                      .num_state_slots = 4,
+                      .state_bytes = 4000,
+                      .ring_bytes = 40,
+                      .fold_interval = 32});
+  metrics_.SetLoad({.pages_used = 8, .state_slots_used = 3});
+  ExpectSeries("krait_weight_bytes", 100);
+  ExpectSeries("krait_kv_pages", 8);
+  ExpectSeries("krait_kv_pages_used", 8);
+  ExpectSeries("krait_kv_cache_usage_perc", 1);
+  ExpectSeries("krait_kv_cache_bytes", 800);
+  ExpectSeries("krait_state_slots", 4);
+  ExpectSeries("krait_state_slots_used", 3);
+  ExpectSeries("krait_state_bytes", 4000);
+  ExpectSeries("krait_state_ring_bytes", 40);
+  ExpectSeries("krait_state_checkpoint_interval_tokens", 32);
+}
+
 TEST_F(WorkerMetricsTest, PositionsBeyondTheLastAreIgnored) {
   metrics_.OnAccepted(14, true);
   metrics_.OnAccepted(15, true);

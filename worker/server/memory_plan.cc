@@ -1,0 +1,102 @@
+#include "worker/server/memory_plan.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "common/field_error.h"
+#include "common/request_limits.h"
+#include "common/status_macros.h"
+#include "worker/models/cache_specs.h"
+#include "worker/models/model_registry.h"
+
+namespace krait {
+namespace {
+
+// Of the ranks of one process, or of the whole model.
+struct Bytes {
+  int64_t page = 0;
+  int64_t slot = 0;
+};
+
+absl::StatusOr<Bytes> BytesOf(const WorkerOptions& options, const ModelConfig& config,
+                              Range ranks) {
+  // A draft's rings serve whatever a target may ask for.
+  const int max_draft_tokens =
+      options.role == WorkerRole::kDraft ? kMaxRequestDraftTokens : options.max_draft_tokens;
+  Bytes bytes;
+  for (int64_t rank = ranks.begin; rank < ranks.end; ++rank) {
+    ASSIGN_OR_RETURN(
+        const Sharding sharding,
+        MakeSharding(ShardingDimsOf(config), static_cast<int>(rank), options.tensor_parallel_size));
+    bytes.page += KvSpecOf(config, sharding, options.page_size).bytes_per_page();
+    bytes.slot += StateSpecOf(config, sharding, max_draft_tokens).bytes_per_slot();
+  }
+  return bytes;
+}
+
+// A share of all tensors as they will be kept.
+int64_t WeightBytes(const WorkerOptions& options, const Checkpoint& checkpoint) {
+  int64_t elements = 0;
+  for (const auto& [name, tensor] : checkpoint.tensors()) elements += tensor.num_elements();
+  return elements / options.tensor_parallel_size * options.own_ranks().size() *
+         ByteSize(options.weight_dtype);
+}
+
+absl::StatusOr<int> NumPages(const WorkerOptions& options, const ModelConfig& config,
+                             int64_t page_bytes) {
+  int64_t affordable = std::numeric_limits<int>::max();  // without attention pages hold nothing
+  if (page_bytes > 0) affordable = (int64_t{options.kv_cache_mib} << 20) / page_bytes;
+  if (affordable < 2) {
+    return FieldError("kv_cache_mib",
+                      absl::StrCat(options.kv_cache_mib, " MiB hold ", affordable, " pages of ",
+                                   page_bytes, " bytes; at least 2 are needed"));
+  }
+  int64_t context = config.max_context_tokens;
+  if (options.max_context_tokens > 0) {
+    context = std::min<int64_t>(context, options.max_context_tokens);
+  }
+  const int64_t pages_a_sequence = (context + options.page_size - 1) / options.page_size;
+  const int64_t usable = pages_a_sequence * options.max_running;
+  return static_cast<int>(std::clamp<int64_t>(affordable, 2, std::max<int64_t>(2, usable)));
+}
+
+absl::Status CheckFits(const WorkerOptions& options, const MemoryPlan& plan, const Bytes& own,
+                       int64_t weight_bytes, int64_t memory_bytes) {
+  int64_t left = memory_bytes - weight_bytes;
+  if (left < 0) {
+    return FieldError("model_path",
+                      absl::StrCat("its weights need ", weight_bytes,
+                                   " bytes here, the memory's limit is ", memory_bytes, " bytes"));
+  }
+  const int64_t kv_bytes = plan.num_pages * own.page;
+  if (kv_bytes > left) {
+    return FieldError(
+        "kv_cache_mib",
+        absl::StrCat(plan.num_pages, " KV pages need ", kv_bytes, " bytes here; beside ",
+                     weight_bytes, " bytes of weights ", left, " of the memory's ", memory_bytes,
+                     " bytes are left, for at most ", left / own.page, " pages"));
+  }
+  left -= kv_bytes;
+  if (plan.num_state_slots * own.slot <= left) return absl::OkStatus();
+  return FieldError("state_slots",
+                    absl::StrCat("must be at most ", left / own.slot, ", got ", options.state_slots,
+                                 ": a slot takes ", own.slot, " bytes here; beside ", weight_bytes,
+                                 " bytes of weights and ", kv_bytes, " of KV pages ", left,
+                                 " of the memory's ", memory_bytes, " bytes are left"));
+}
+
+}  // namespace
+
+absl::StatusOr<MemoryPlan> PlanMemory(const WorkerOptions& options, const Checkpoint& checkpoint,
+                                      const ModelConfig& config, int64_t memory_bytes) {
+  ASSIGN_OR_RETURN(const Bytes whole, BytesOf(options, config, {0, options.tensor_parallel_size}));
+  ASSIGN_OR_RETURN(const Bytes own, BytesOf(options, config, options.own_ranks()));
+  MemoryPlan plan;
+  ASSIGN_OR_RETURN(plan.num_pages, NumPages(options, config, whole.page));
+  if (config.has_recurrent_layers()) plan.num_state_slots = options.state_slots;
+  RETURN_IF_ERROR(CheckFits(options, plan, own, WeightBytes(options, checkpoint), memory_bytes));
+  return plan;
+}
+
+}  // namespace krait

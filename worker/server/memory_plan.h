@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "worker/models/model_config.h"
+#include "worker/weights/checkpoint.h"
+#include "worker/worker_config.h"
+
+namespace krait {
+
+// What a worker sets aside at start.
+struct MemoryPlan {
+  int num_pages = 0;        // KV pages of the whole model
+  int num_state_slots = 0;  // 0 without recurrent layers
+};
+
+// As many KV pages as `options.kv_cache_mib` buys over all ranks, but no more than max_running
+// sequences of the whole context can use, and `options.state_slots` slots. A FieldError names
+// kv_cache_mib if it holds less than two pages, and kv_cache_mib, state_slots or model_path, with
+// the most that would fit, if the ranks of this process do not fit into `memory_bytes`: weights
+// first, then pages, then slots. Nothing is allocated.
+absl::StatusOr<MemoryPlan> PlanMemory(const WorkerOptions& options, const Checkpoint& checkpoint,
+                                      const ModelConfig& config, int64_t memory_bytes);
+
+}  // namespace krait
