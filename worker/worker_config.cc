@@ -166,6 +166,17 @@ absl::Status CheckName(const char* field, const std::string& name) {
   return absl::OkStatus();
 }
 
+RopeScalingRule RopeScalingRuleOf(const WorkerConfig& config) {
+  switch (config.rope_scaling()) {
+    case WorkerConfig::APPLY:
+      return RopeScalingRule::kApply;
+    case WorkerConfig::IGNORE:
+      return RopeScalingRule::kIgnore;
+    default:
+      return RopeScalingRule::kByNames;
+  }
+}
+
 // "/models/SmolLM2-135M-Instruct.gguf" serves "SmolLM2-135M-Instruct".
 std::string DefaultModelName(const std::string& path) {
   const std::filesystem::path clean = std::filesystem::path(path).lexically_normal();
@@ -211,6 +222,7 @@ absl::StatusOr<WorkerOptions> MakeWorkerOptions(const WorkerConfig& config, int 
   options.port_file = config.port_file();
   ASSIGN_OR_RETURN(options.log, MakeLogOptions(config.log_format(), config.log_verbosity()));
   options.weight_dtype = config.weight_dtype() == WorkerConfig::F32 ? DType::kF32 : DType::kBF16;
+  options.rope_scaling = RopeScalingRuleOf(config);
   options.threads = num_cores;
   RETURN_IF_ERROR(SetAddresses(config, options));
   RETURN_IF_ERROR(SetSizes(config, options));

@@ -11,6 +11,7 @@
 #include "common/owned_units.h"
 #include "kernels/core/dtype.h"
 #include "krait/config.pb.h"
+#include "worker/models/model_config.h"
 
 namespace krait {
 
@@ -38,6 +39,7 @@ struct WorkerOptions {
   HostPort group_address;  // of process 0; if processes > 1
   int threads = 1;         // over the ranks of this process
   DType weight_dtype = DType::kBF16;
+  RopeScalingRule rope_scaling = RopeScalingRule::kByNames;
   int page_size = 16;
   int kv_cache_mib = 1024;
   int max_running = 64;

@@ -140,7 +140,7 @@ const char* HuggingFaceModelType(const std::string& architecture) {
   return family->model_type;
 }
 
-absl::StatusOr<ModelConfig> ReadHuggingFaceConfig(const std::string& path) {
+absl::StatusOr<ModelConfig> ReadHuggingFaceConfig(const std::string& path, bool scale_rope) {
   ASSIGN_OR_RETURN(const HuggingFaceSource source, HuggingFaceSource::Open(path));
   ASSIGN_OR_RETURN(const Family* family, ReadFamily(source));
   RETURN_IF_ERROR(RefuseUnsupported(source));
@@ -161,7 +161,7 @@ absl::StatusOr<ModelConfig> ReadHuggingFaceConfig(const std::string& path) {
                    source.IntOr("max_position_embeddings", kContextRange, 2048));
   ASSIGN_OR_RETURN(const double eps, source.Double("rms_norm_eps"));
   config.rms_norm_eps = static_cast<float>(eps);
-  ASSIGN_OR_RETURN(config.rope, ReadHuggingFaceRope(source, config.head_dim));
+  ASSIGN_OR_RETURN(config.rope, ReadHuggingFaceRope(source, config.head_dim, scale_rope));
   config.max_context_tokens = ExtendedContext(positions, config.rope.scaling);
   ASSIGN_OR_RETURN(config.tie_word_embeddings, source.BoolOr("tie_word_embeddings", false));
   return config;

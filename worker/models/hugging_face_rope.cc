@@ -105,7 +105,8 @@ absl::StatusOr<float> ReadTheta(const HuggingFaceSource& source) {
 
 }  // namespace
 
-absl::StatusOr<RopeConfig> ReadHuggingFaceRope(const HuggingFaceSource& source, int64_t head_dim) {
+absl::StatusOr<RopeConfig> ReadHuggingFaceRope(const HuggingFaceSource& source, int64_t head_dim,
+                                               bool scale) {
   RopeConfig config;
   const bool has_parameters = source.Has(kParameters);
   if (has_parameters && source.Has(kScaling)) {
@@ -118,7 +119,7 @@ absl::StatusOr<RopeConfig> ReadHuggingFaceRope(const HuggingFaceSource& source, 
     ASSIGN_OR_RETURN(config.theta, ReadTheta(source));
   }
   const char* field = has_parameters ? kParameters : kScaling;
-  if (source.Has(field)) {
+  if (scale && source.Has(field)) {
     ASSIGN_OR_RETURN(config.scaling, ReadScaling(source, field, head_dim));
   }
   return config;

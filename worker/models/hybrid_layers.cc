@@ -1,5 +1,6 @@
 #include "worker/models/hybrid_layers.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -199,10 +200,15 @@ bool HasMambaTensor(const Checkpoint& checkpoint, int64_t layer) {
 
 std::string MambaPrefix(int64_t index) { return absl::StrCat("model.layers.", index, ".mamba."); }
 
+bool HasFusedAttention(const Checkpoint& checkpoint) {
+  return std::any_of(
+      checkpoint.tensors().begin(), checkpoint.tensors().end(),
+      [](const auto& tensor) { return absl::EndsWith(tensor.first, ".mha.in_proj.weight"); });
+}
+
 absl::Status LoadHybridLayers(const Checkpoint& checkpoint, ModelConfig& config) {
+  config.fused_attention = HasFusedAttention(checkpoint);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    config.fused_attention |=
-        checkpoint.Has(absl::StrCat("model.layers.", layer, ".mha.in_proj.weight"));
     config.fused_mamba1 |= checkpoint.Has(MambaPrefix(layer) + "in_proj.weight") &&
                            checkpoint.Has(MambaPrefix(layer) + "dt_proj.weight");
     if (!HasMambaTensor(checkpoint, layer)) continue;

@@ -69,10 +69,13 @@ absl::Status CheckHead(const std::string& file, const Checkpoint& checkpoint, Mo
 
 }  // namespace
 
-absl::StatusOr<ModelConfig> ModelConfig::Load(const Checkpoint& checkpoint) {
+absl::StatusOr<ModelConfig> ModelConfig::Load(const Checkpoint& checkpoint, RopeScalingRule rule) {
   const ModelFiles& files = checkpoint.files();
-  ASSIGN_OR_RETURN(ModelConfig config, files.is_gguf() ? ReadGgufConfig(checkpoint)
-                                                       : ReadHuggingFaceConfig(files.config_json));
+  const bool scale_rope = rule == RopeScalingRule::kApply ||
+                          (rule == RopeScalingRule::kByNames && !HasFusedAttention(checkpoint));
+  ASSIGN_OR_RETURN(ModelConfig config, files.is_gguf()
+                                           ? ReadGgufConfig(checkpoint)
+                                           : ReadHuggingFaceConfig(files.config_json, scale_rope));
   const std::string& file = files.is_gguf() ? files.gguf : files.config_json;
   RETURN_IF_ERROR(CheckTogether(file, config));
   RETURN_IF_ERROR(CheckBiases(file, config));

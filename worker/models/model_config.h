@@ -15,6 +15,11 @@ namespace krait {
 // What mixes tokens in a layer.
 enum class LayerKind { kAttention, kMamba1, kMamba2 };
 
+// Whether attention obeys the RoPE scaling that a config.json lists. Hybrids with tensors mha.*
+// were trained without it, whatever their base model's file says; those with self_attn.*, and all
+// other models, with it.
+enum class RopeScalingRule { kByNames, kApply, kIgnore };
+
 // What a checkpoint says about its model. Every number is inside its range, so products of them fit
 // 64 bits. Immutable after Load.
 struct ModelConfig {
@@ -57,8 +62,9 @@ struct ModelConfig {
 
   // From the checkpoint's GGUF metadata or config.json. INVALID_ARGUMENT names file, field and
   // value: out of range, or something this build does not run (architecture, layer kind, kind of
-  // RoPE scaling, quantization).
-  static absl::StatusOr<ModelConfig> Load(const Checkpoint& checkpoint);
+  // RoPE scaling, quantization). A GGUF file's RoPE is always as it says.
+  static absl::StatusOr<ModelConfig> Load(const Checkpoint& checkpoint,
+                                          RopeScalingRule rule = RopeScalingRule::kByNames);
 
   // The tensor draft.token_map: head row -> target id, increasing, below `vocab_size`.
   // INVALID_ARGUMENT names the first entry that is not. Empty without such a tensor.

@@ -289,7 +289,7 @@ RankGroup::~RankGroup() = default;
 
 absl::StatusOr<std::unique_ptr<RankGroup>> RankGroup::Create(const RankGroupOptions& options) {
   ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(options.model_path));
-  ASSIGN_OR_RETURN(ModelConfig config, ModelConfig::Load(checkpoint));
+  ASSIGN_OR_RETURN(ModelConfig config, ModelConfig::Load(checkpoint, options.rope_scaling));
   // Before anything is started: a bad degree is the commonest mistake.
   RETURN_IF_ERROR(MakeSharding(ShardingDimsOf(config), 0, options.tensor_parallel_size).status());
   std::unique_ptr<RankGroup> group(new RankGroup());

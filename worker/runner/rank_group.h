@@ -17,6 +17,7 @@ namespace krait {
 
 struct RankGroupOptions {
   std::string model_path;
+  RopeScalingRule rope_scaling = RopeScalingRule::kByNames;
   int tensor_parallel_size = 1;  // ranks of all processes
   int num_threads = 1;           // over the ranks of this process, at least one each
   ModelRunnerOptions runner;     // on_progress: called by rank threads, one at a time, over all of

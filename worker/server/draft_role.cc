@@ -52,12 +52,13 @@ NamedService DraftRole::service() {
 absl::Status DraftRole::Load(const std::function<void(double)>& on_progress) {
   ASSIGN_OR_RETURN(const Vocabulary vocabulary, Vocabulary::Load(options_.model_path));
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options_.model_path));
-  ASSIGN_OR_RETURN(const ModelConfig model, ModelConfig::Load(checkpoint));
+  ASSIGN_OR_RETURN(const ModelConfig model, ModelConfig::Load(checkpoint, options_.rope_scaling));
   ASSIGN_OR_RETURN(const std::vector<int32_t> token_map, model.LoadDraftTokenMap(checkpoint));
   ASSIGN_OR_RETURN(weights_digest_, checkpoint.WeightsDigest(options_.threads));
 
   DraftModelOptions draft;
   draft.model_path = options_.model_path;
+  draft.rope_scaling = options_.rope_scaling;
   draft.num_threads = options_.threads;
   draft.runner.weight_dtype = options_.weight_dtype;
   draft.runner.page_size = options_.page_size;

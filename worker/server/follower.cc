@@ -35,7 +35,7 @@ absl::Status Follower::Load(const std::function<void(double)>& on_progress) {
   RankGroupOptions group;
   {
     ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options_.model_path));
-    ASSIGN_OR_RETURN(const ModelConfig model, ModelConfig::Load(checkpoint));
+    ASSIGN_OR_RETURN(const ModelConfig model, ModelConfig::Load(checkpoint, options_.rope_scaling));
     ASSIGN_OR_RETURN(const MemoryPlan plan,
                      PlanMemory(options_, checkpoint, model, MachineMemoryBytes()));
     group = MakeRankGroupOptions(options_, plan);

@@ -8,6 +8,7 @@ namespace krait {
 RankGroupOptions MakeRankGroupOptions(const WorkerOptions& options, const MemoryPlan& plan) {
   RankGroupOptions group;
   group.model_path = options.model_path;
+  group.rope_scaling = options.rope_scaling;
   group.tensor_parallel_size = options.tensor_parallel_size;
   group.num_threads = options.threads;
   group.runner.weight_dtype = options.weight_dtype;
@@ -22,13 +23,13 @@ RankGroupOptions MakeRankGroupOptions(const WorkerOptions& options, const Memory
   group.processes.process_index = options.process_index;
   group.processes.host = options.group_address.host;
   group.processes.port = options.group_address.port;
-  group.processes.settings =
-      absl::StrCat("build=", BuildId(), " tensor_parallel_size=", options.tensor_parallel_size,
-                   " weight_dtype=", options.weight_dtype == DType::kF32 ? "F32" : "BF16",
-                   " page_size=", options.page_size, " num_pages=", plan.num_pages,
-                   " state_slots=", plan.num_state_slots, " max_running=", options.max_running,
-                   " max_draft_tokens=", options.max_draft_tokens,
-                   " max_num_batched_tokens=", options.max_num_batched_tokens);
+  group.processes.settings = absl::StrCat(
+      "build=", BuildId(), " tensor_parallel_size=", options.tensor_parallel_size,
+      " weight_dtype=", options.weight_dtype == DType::kF32 ? "F32" : "BF16",
+      " rope_scaling=", static_cast<int>(options.rope_scaling), " page_size=", options.page_size,
+      " num_pages=", plan.num_pages, " state_slots=", plan.num_state_slots,
+      " max_running=", options.max_running, " max_draft_tokens=", options.max_draft_tokens,
+      " max_num_batched_tokens=", options.max_num_batched_tokens);
   return group;
 }
 

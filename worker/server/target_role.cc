@@ -91,7 +91,7 @@ absl::Status TargetRole::Load(const std::function<void(double)>& on_progress) {
   ASSIGN_OR_RETURN(const Vocabulary vocabulary, Vocabulary::Load(options_.model_path));
   tokenizer_digest_ = vocabulary.Digest();
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options_.model_path));
-  ASSIGN_OR_RETURN(const ModelConfig model, ModelConfig::Load(checkpoint));
+  ASSIGN_OR_RETURN(const ModelConfig model, ModelConfig::Load(checkpoint, options_.rope_scaling));
   if (options_.tensor_parallel_size > model.num_kv_heads) {
     return FieldError("tensor_parallel_size",
                       absl::StrCat("must be at most ", model.num_kv_heads,

@@ -16,7 +16,7 @@ namespace krait {
 
 absl::StatusOr<std::unique_ptr<DraftModel>> DraftModel::Load(const DraftModelOptions& options) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options.model_path));
-  ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(checkpoint));
+  ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(checkpoint, options.rope_scaling));
   std::unique_ptr<DraftModel> model(new DraftModel);
   model->backend_ = CreateCpuBackend({.index = 0, .num_threads = options.num_threads});
   Backend* backend = model->backend_.get();

@@ -276,7 +276,9 @@ class TemporaryFolder {
 absl::Status ConvertModel(const ConvertOptions& options) {
   RETURN_IF_ERROR(CheckVacant(options.out));
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options.in));
-  ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(checkpoint));
+  // Its names are kept, so what they say of the scaling is said by the copy too.
+  ASSIGN_OR_RETURN(const ModelConfig config,
+                   ModelConfig::Load(checkpoint, RopeScalingRule::kApply));
   RETURN_IF_ERROR(CheckModelTensors(checkpoint, config));
   ASSIGN_OR_RETURN(const Vocabulary vocabulary, Vocabulary::Load(options.in));
   std::vector<int64_t> layers;

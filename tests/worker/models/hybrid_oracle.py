@@ -7,9 +7,11 @@ tests/support/hybrid_checkpoint.cc computes too, so only expected logits are sto
 
     python3 tests/worker/models/hybrid_oracle.py tests/worker/models/testdata/hybrid_oracle.bin
 
-writes float32 logits [case][12 positions][vocabulary], little-endian, cases in the order of cases().
-Needs PyTorch (Debian's python3-torch serves).
+writes float32 logits [case][12 positions][vocabulary], little-endian, cases in the order of cases();
+a number after the file appends the cases from that one on. Needs PyTorch (Debian's python3-torch
+serves).
 """
+import collections
 import itertools
 import math
 import sys
@@ -25,15 +27,30 @@ DT_RANK, TAPS, EPS, THETA = 4, 4, 1e-5, 10000.0
 ATTENTION_LAYERS = {0: [], 12.5: [7], 25: [3, 7], 50: [1, 3, 5, 7], 100: list(range(8))}
 
 
+WINDOW = 40
+# Wavelengths of 16 dimensions are 6.3 to 2.0e4: some are kept, some divided, some in between.
+LLAMA3 = {"factor": 8.0, "low": 1.0, "high": 4.0, "original": 256}
+
+Case = collections.namedtuple("Case", "mixer percent ratio fused tied window scaled bf16",
+                              defaults=(None, False, False))
+
+
 def cases():
-    """(mixer, % attention, query heads a KV head, fused names, tied head), where it exists."""
+    """(mixer, % attention, query heads a KV head, fused names, tied head), where it exists; then
+    sliding windows, RoPE scaling (which config.json of the last kind lists and fused names of
+    attention say was not trained with) and weights stored as bfloat16."""
     for mixer, percent, ratio, fused, tied in itertools.product(
             (1, 2), (0, 12.5, 25, 50, 100), (4, 3, 1), (True, False), (True, False)):
         if mixer == 2 and percent == 100:
             continue  # attention alone: once
         if mixer == 2 and percent == 0 and not fused:
             continue  # Mamba2 has fused projections only
-        yield mixer, percent, ratio, fused, tied
+        yield Case(mixer, percent, ratio, fused, tied)
+    for mixer in (1, 2):
+        yield Case(mixer, 50, 3, False, True, window=WINDOW)
+        yield Case(mixer, 50, 3, False, True, scaled=True)
+        yield Case(mixer, 50, 3, True, True)
+        yield Case(mixer, 50, 3, False, True, bf16=True)
 
 
 # --- weights ----------------------------------------------------------------------------------------
@@ -59,6 +76,9 @@ def uniforms(seed, name, count):
     return (x >> np.uint64(40)).astype(np.float64) * 2.0 ** -23 - 1.0
 
 
+stored_as_bf16 = False  # of the case that runs
+
+
 def tensor(name, *shape):
     v = uniforms(SEED, name, math.prod(shape))
     if name.endswith("norm.weight") or name.endswith(".D"):
@@ -73,8 +93,10 @@ def tensor(name, *shape):
         v = 0.1 * v
     else:
         v = v * math.sqrt(3.0 / shape[-1])
-    # As stored: float32.
-    return torch.from_numpy(v.astype(np.float32).astype(np.float64)).reshape(shape)
+    stored = torch.from_numpy(v.astype(np.float32))
+    if stored_as_bf16:
+        stored = stored.to(torch.bfloat16)
+    return stored.to(torch.float64).reshape(shape)
 
 
 def tokens():
@@ -95,17 +117,27 @@ def softplus(x):
     return torch.log1p(torch.exp(x))
 
 
-def rope(x):
+def llama3_scaled(frequency):
+    """Long wavelengths are divided, short ones kept, those in between mixed (Llama 3.1)."""
+    turns = LLAMA3["original"] * frequency / (2 * math.pi)  # within the original context
+    kept = ((turns - LLAMA3["low"]) / (LLAMA3["high"] - LLAMA3["low"])).clamp(0, 1)
+    return kept * frequency + (1 - kept) * frequency / LLAMA3["factor"]
+
+
+def rope(x, scaled):
     """x [tokens, heads, head_dim], half rotation."""
     half = HEAD_DIM // 2
     frequency = THETA ** (-torch.arange(half, dtype=torch.float64) * 2 / HEAD_DIM)
+    if scaled:
+        frequency = llama3_scaled(frequency)
     angle = torch.arange(x.shape[0], dtype=torch.float64)[:, None] * frequency
     cos, sin = angle.cos()[:, None, :], angle.sin()[:, None, :]
     a, b = x[..., :half], x[..., half:]
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def attention(x, prefix, ratio, fused):
+def attention(x, prefix, case):
+    ratio, fused = case.ratio, case.fused
     hidden, kv = KV_HEADS * ratio * HEAD_DIM, KV_HEADS * HEAD_DIM
     if fused:
         joined = tensor(prefix + "mha.in_proj.weight", hidden + 2 * kv, hidden)
@@ -116,14 +148,15 @@ def attention(x, prefix, ratio, fused):
         wk = tensor(prefix + "self_attn.k_proj.weight", kv, hidden)
         wv = tensor(prefix + "self_attn.v_proj.weight", kv, hidden)
         wo = tensor(prefix + "self_attn.o_proj.weight", hidden, hidden)
-    q = rope((x @ wq.T).reshape(-1, KV_HEADS * ratio, HEAD_DIM))
-    k = rope((x @ wk.T).reshape(-1, KV_HEADS, HEAD_DIM))
+    q = rope((x @ wq.T).reshape(-1, KV_HEADS * ratio, HEAD_DIM), case.scaled)
+    k = rope((x @ wk.T).reshape(-1, KV_HEADS, HEAD_DIM), case.scaled)
     v = (x @ wv.T).reshape(-1, KV_HEADS, HEAD_DIM)
     out = torch.zeros_like(q)
     for t in range(x.shape[0]):
+        first = 0 if case.window is None else max(0, t + 1 - case.window)
         for h in range(q.shape[1]):
-            scores = k[:t + 1, h // ratio] @ q[t, h] / math.sqrt(HEAD_DIM)
-            out[t, h] = torch.softmax(scores, 0) @ v[:t + 1, h // ratio]
+            scores = k[first:t + 1, h // ratio] @ q[t, h] / math.sqrt(HEAD_DIM)
+            out[t, h] = torch.softmax(scores, 0) @ v[first:t + 1, h // ratio]
     return out.reshape(x.shape[0], hidden) @ wo.T
 
 
@@ -205,30 +238,33 @@ def mlp(x, prefix, hidden):
     return (silu(gate) * up) @ tensor(prefix + "mlp.down_proj.weight", hidden, INTERMEDIATE).T
 
 
-def logits(mixer, percent, ratio, fused, tied):
-    hidden = KV_HEADS * ratio * HEAD_DIM
+def logits(case):
+    global stored_as_bf16
+    stored_as_bf16 = case.bf16
+    ratio, hidden = case.ratio, KV_HEADS * case.ratio * HEAD_DIM
     embedding = tensor("model.embed_tokens.weight", VOCAB, hidden)
     h = embedding[tokens()]
     for layer in range(LAYERS):
         prefix = f"model.layers.{layer}."
         x = rms_norm(h, tensor(prefix + "input_layernorm.weight", hidden))
-        if layer in ATTENTION_LAYERS[percent]:
-            h = h + attention(x, prefix, ratio, fused)
-        elif mixer == 1:
-            h = h + mamba1(x, prefix, ratio, fused)
+        if layer in ATTENTION_LAYERS[case.percent]:
+            h = h + attention(x, prefix, case)
+        elif case.mixer == 1:
+            h = h + mamba1(x, prefix, ratio, case.fused)
         else:
             h = h + mamba2(x, prefix, ratio)
         x = rms_norm(h, tensor(prefix + "post_attention_layernorm.weight", hidden))
         h = h + mlp(x, prefix, hidden)
     h = rms_norm(h, tensor("model.norm.weight", hidden))[POSITIONS]
-    return h @ (embedding if tied else tensor("lm_head.weight", VOCAB, hidden)).T
+    return h @ (embedding if case.tied else tensor("lm_head.weight", VOCAB, hidden)).T
 
 
 def main():
     torch.set_num_threads(1)
-    with open(sys.argv[1], "wb") as out:
-        for case in cases():
-            out.write(logits(*case).numpy().astype("<f4").tobytes())
+    first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    with open(sys.argv[1], "ab" if first else "wb") as out:
+        for case in itertools.islice(cases(), first, None):
+            out.write(logits(case).numpy().astype("<f4").tobytes())
             print(case, file=sys.stderr)
 
 

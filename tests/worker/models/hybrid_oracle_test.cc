@@ -23,9 +23,15 @@ constexpr uint64_t kSeed = 7;
 constexpr int kNumTokens = 300, kVocab = 260;
 constexpr int kPositions[] = {0, 1, 2, 5, 31, 32, 33, 64, 127, 200, 255, 299};
 
+// The script's WINDOW and LLAMA3.
+constexpr int64_t kWindow = 40;
+constexpr char kLlama3[] = R"({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 256})";
+
 struct OracleCase {
   HybridOptions options;
   std::string name;
+  DType stored = DType::kF32;
 };
 
 HybridOptions OptionsOf(char mixer, const std::string& mask, int ratio, bool fused, bool tied) {
@@ -40,6 +46,19 @@ HybridOptions OptionsOf(char mixer, const std::string& mask, int ratio, bool fus
                   .vocab_size = kVocab,
                   .tie_word_embeddings = tied};
   return options;
+}
+
+// Of one mixer: a sliding window; scaled RoPE; the same listed beside fused names, which were
+// trained without; weights stored as bfloat16.
+void AddSpecialCases(char mixer, std::vector<OracleCase>& cases) {
+  const auto add = [&](const char* what, bool fused) -> OracleCase& {
+    return cases.emplace_back(OracleCase{OptionsOf(mixer, ".A.A.A.A", 3, fused, true),
+                                         absl::StrCat("Mamba", std::string(1, mixer), what)});
+  };
+  add(" windowed", false).options.base.sliding_window = kWindow;
+  add(" scaled", false).options.base.rope_scaling = kLlama3;
+  add(" scaling listed", true).options.base.rope_scaling = kLlama3;
+  add(" bf16", false).stored = DType::kBF16;
 }
 
 // In the order of the script's cases().
@@ -62,6 +81,7 @@ std::vector<OracleCase> Cases() {
       }
     }
   }
+  for (const char mixer : {'1', '2'}) AddSpecialCases(mixer, cases);
   return cases;
 }
 
@@ -98,7 +118,7 @@ TEST(HybridOracle, PrefillAndDecodingAgreeWithTheFormulas) {
     SCOPED_TRACE(cases[c].name);
     TinyModel model = MakeHybridModel(cases[c].options);
     FillByCounter(model, kSeed);
-    ASSERT_TRUE(WriteHybridFolder(model, cases[c].options, dir).ok());
+    ASSERT_TRUE(WriteHybridFolder(model, cases[c].options, dir, cases[c].stored).ok());
     RunnerBench bench(dir, 1, options);
     TestSequence prefill{.tokens = tokens, .pages = PageRange(0, 75)};
     const Logits all = bench.Forward({prefill.Next(kNumTokens, kNumTokens)});

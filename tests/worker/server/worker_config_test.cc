@@ -72,6 +72,12 @@ TEST(WorkerConfig, ErrorsNameFieldValueAndLimit) {
             "page_size: must be a power of two, got 24");
 }
 
+TEST(WorkerConfig, RopeScalingFollowsTheNamesUnlessToldOtherwise) {
+  EXPECT_EQ(Make({})->rope_scaling, RopeScalingRule::kByNames);
+  EXPECT_EQ(Make({"--rope_scaling=APPLY"})->rope_scaling, RopeScalingRule::kApply);
+  EXPECT_EQ(Make({"--rope_scaling=IGNORE"})->rope_scaling, RopeScalingRule::kIgnore);
+}
+
 TEST(WorkerConfig, AModelPathIsNeeded) {
   EXPECT_EQ(ErrorField(MakeWorkerOptions(WorkerConfig(), 4).status()), "model_path");
 }

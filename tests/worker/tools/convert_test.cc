@@ -11,6 +11,7 @@
 #include "common/json.h"
 #include "common/vocabulary.h"
 #include "kernels/core/bf16.h"
+#include "tests/support/hybrid_checkpoint.h"
 #include "tests/support/tiny_checkpoint.h"
 #include "worker/models/model_config.h"
 #include "worker/models/model_tensors.h"
@@ -119,6 +120,30 @@ TEST_F(ConvertTest, KeepsBiasesWindowsScalingAndHeadSizes) {
       ExpectSameModel(Source(), options_.out);
       from = options_.out;
     }
+  }
+}
+
+// Names are kept, and with them what they say of the scaling.
+TEST_F(ConvertTest, CutsHybridsWithTheirNamesAndScaling) {
+  for (const bool fused : {false, true}) {
+    testing::HybridOptions hybrid{.mixers = "2A1A2", .fused = fused};
+    hybrid.base.rope_scaling = R"({"type": "linear", "factor": 2.5})";
+    options_.in = absl::StrCat(root_, "/hybrid", fused);
+    options_.out = absl::StrCat(root_, "/cut", fused);
+    options_.layers = {{0, 1, 2}};
+    ASSERT_TRUE(WriteHybridFolder(MakeHybridModel(hybrid), hybrid, options_.in).ok());
+    const absl::Status status = ConvertModel(options_);
+    ASSERT_TRUE(status.ok()) << status;
+    const auto from = Checkpoint::Open(options_.in), to = Checkpoint::Open(options_.out);
+    for (const RopeScalingRule rule : {RopeScalingRule::kByNames, RopeScalingRule::kApply}) {
+      ModelConfig wanted = *ModelConfig::Load(*from, rule);
+      wanted.num_layers = 3;
+      wanted.layers.resize(3);
+      EXPECT_EQ(*ModelConfig::Load(*to, rule), wanted);
+    }
+    const char* name =
+        fused ? "model.layers.1.mha.in_proj.weight" : "model.layers.2.mamba.B_proj.weight";
+    EXPECT_TRUE(to->Has(name));
   }
 }
 
