@@ -166,14 +166,13 @@ std::string Cluster::admin_address(const std::string& name) const {
                                : workers_.at(name).admin_listen();
 }
 
-GenerateOutcome Cluster::Generate(
-    const v1::GenerateRequest& request,
-    std::function<void(const v1::GenerateResponse&, grpc::ClientContext&)> on_chunk,
-    absl::Duration deadline) {
+GenerateOutcome RunGenerate(v1::GenerationService::Stub& generation,
+                            const v1::GenerateRequest& request, const OnChunk& on_chunk,
+                            absl::Duration deadline) {
   GenerateOutcome outcome;
   grpc::ClientContext context;
   context.set_deadline(FromNow(deadline));
-  auto reader = generation_->Generate(&context, request);
+  auto reader = generation.Generate(&context, request);
   v1::GenerateResponse chunk;
   while (reader->Read(&chunk)) {
     Collect(chunk, outcome);

@@ -33,6 +33,13 @@ struct GenerateOutcome {
   int finish_chunks = 0;
 };
 
+using OnChunk = std::function<void(const v1::GenerateResponse&, grpc::ClientContext&)>;
+
+// Runs one request to its end. `on_chunk` may cancel the context or do harm to the cluster.
+GenerateOutcome RunGenerate(v1::GenerationService::Stub& generation,
+                            const v1::GenerateRequest& request, const OnChunk& on_chunk,
+                            absl::Duration deadline);
+
 class Cluster {
  public:
   explicit Cluster(const std::string& model_path);
@@ -64,11 +71,10 @@ class Cluster {
   v1::ClusterService::Stub& cluster() { return *cluster_; }
   std::shared_ptr<grpc::Channel> channel() const { return channel_; }
 
-  // Runs one request to its end. `on_chunk` may cancel the context or do harm to the cluster.
-  GenerateOutcome Generate(
-      const v1::GenerateRequest& request,
-      std::function<void(const v1::GenerateResponse&, grpc::ClientContext&)> on_chunk = nullptr,
-      absl::Duration deadline = absl::Seconds(60));
+  GenerateOutcome Generate(const v1::GenerateRequest& request, const OnChunk& on_chunk = nullptr,
+                           absl::Duration deadline = absl::Seconds(60)) {
+    return RunGenerate(*generation_, request, on_chunk, deadline);
+  }
 
   v1::ListWorkersResponse ListWorkers();
   // Waits until `predicate` holds of ListWorkers. False after `timeout`.

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
 #include "tests/e2e/process.h"
+#include "tests/support/hybrid_checkpoint.h"
 #include "tests/support/tiny_checkpoint.h"
 
 namespace krait {
@@ -46,12 +47,13 @@ std::string WriteFolder(const testing::TinyModel& model, const std::string& name
   return dir;
 }
 
-std::string CutModel() {
-  const std::string dir = absl::StrCat(ModelRoot(), "/cut");
+// Layers of `model`, cut out once a process.
+std::string CutModel(const std::string& model, const std::string& layers, const std::string& name) {
+  const std::string dir = absl::StrCat(ModelRoot(), "/", name);
   if (std::filesystem::exists(dir)) return dir;
-  Process convert = Process::Start({BinaryPath("krait-engine"), "convert", "--in", TargetModel(),
-                                    "--out", dir, "--layers", "0,2,5"},
-                                   absl::StrCat(ModelRoot(), "/convert.log"));
+  Process convert = Process::Start(
+      {BinaryPath("krait-engine"), "convert", "--in", model, "--out", dir, "--layers", layers},
+      absl::StrCat(ModelRoot(), "/convert.log"));
   CHECK_EQ(convert.Wait(absl::Seconds(60)).value_or(-1), 0) << convert.Log();
   return dir;
 }
@@ -68,11 +70,31 @@ const std::string& TargetModel() {
 }
 
 std::string DraftModel(const std::string& kind) {
-  if (kind == "cut") return CutModel();
+  if (kind == "cut") return CutModel(TargetModel(), "0,2,5", "cut");
   testing::TinyModel model = testing::MakeTinyModel(TargetOptions());
   if (kind == "noisy") testing::AddNoise(model, 0.05f, 3);
   if (kind == "other_tokenizer") std::swap(model.vocabulary.merges[0], model.vocabulary.merges[1]);
   return WriteFolder(model, kind);
+}
+
+const std::string& HybridTargetModel() {
+  static const std::string path = [] {
+    const testing::HybridOptions options = testing::ServedHybridOptions();
+    const std::string dir = absl::StrCat(ModelRoot(), "/hybrid");
+    CHECK_OK(WriteHybridFolder(MakeHybridModel(options), options, dir));
+    return dir;
+  }();
+  return path;
+}
+
+std::string HybridDraftModel(const std::string& kind) {
+  if (kind == "cut") return CutModel(HybridTargetModel(), "0,2,5", "hybrid-cut");
+  const testing::HybridOptions options = testing::ServedHybridOptions();
+  testing::TinyModel model = MakeHybridModel(options);
+  testing::AddNoise(model, 0.05f, 3);
+  const std::string dir = absl::StrCat(ModelRoot(), "/hybrid-noisy");
+  CHECK_OK(WriteHybridFolder(model, options, dir));
+  return dir;
 }
 
 }  // namespace krait

@@ -2,16 +2,13 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <unistd.h>
-
-#include <filesystem>
-#include <fstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tests/e2e/cluster_harness.h"
 #include "tests/e2e/models.h"
 #include "tests/e2e/requests.h"
+#include "tests/e2e/up_cluster.h"
 
 namespace krait {
 namespace {
@@ -116,64 +113,18 @@ TEST(ProcessGroupIdleTest, SigtermToAllDrainsAndAllEndInPeace) {
   for (int p = 0; p < 2; ++p) EXPECT_EQ(cluster.process(Name(p)).Wait(absl::Seconds(20)), 0);
 }
 
-// A cluster that `krait up` keeps alive, as its operators see it.
-class UpCluster {
- public:
-  UpCluster() : address_(absl::StrCat("127.0.0.1:", PickFreePort())) {
-    const std::string dir = absl::StrCat(::testing::TempDir(), "krait-up-", getpid());
-    std::filesystem::create_directories(dir);
-    const std::string config = dir + "/cluster.json";
-    std::ofstream(config) << R"({"run_dir": ")" << dir << R"(", "coordinator": {"listen": ")"
-                          << address_ << R"(", "model_path": ")" << TargetModel()
-                          << R"("}, "workers": [{"name": "target", "kv_cache_mib": 64, )"
-                          << R"("tensor_parallel_size": 3, "processes": 3}]})";
-    up_ = Process::Start({BinaryPath("krait"), "up", "--config", config}, dir + "/up.log");
-    channel_ = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());
-  }
-
-  // The worker, once it is ready under a later epoch than `epoch`.
-  v1::Worker AwaitReady(uint64_t epoch) {
-    const auto stub = v1::ClusterService::NewStub(channel_);
-    for (const absl::Time end = absl::Now() + absl::Seconds(60); absl::Now() < end;) {
-      grpc::ClientContext context;
-      v1::ListWorkersResponse response;
-      stub->ListWorkers(&context, {}, &response).ok();
-      for (const v1::Worker& worker : response.workers()) {
-        if (worker.state() == v1::WORKER_STATE_READY && worker.epoch() > epoch) return worker;
-      }
-      absl::SleepFor(absl::Milliseconds(20));
-    }
-    ADD_FAILURE() << up_.Log();
-    return {};
-  }
-  grpc::Status Generate() {
-    const auto stub = v1::GenerationService::NewStub(channel_);
-    grpc::ClientContext context;
-    const auto reader = stub->Generate(&context, GreedyRequest("up", 5));
-    v1::GenerateResponse chunk;
-    while (reader->Read(&chunk)) {
-    }
-    return reader->Finish();
-  }
-  Process& up() { return up_; }
-
- private:
-  const std::string address_;
-  Process up_;
-  std::shared_ptr<grpc::Channel> channel_;
-};
-
 TEST(ProcessGroupUpTest, AStoppedProcessHasTheWholeGroupStartedAgain) {
-  UpCluster cluster;
-  const v1::Worker before = cluster.AwaitReady(0);
+  UpCluster cluster(TargetModel(), R"({"name": "target", "kv_cache_mib": 64, )"
+                                   R"("tensor_parallel_size": 3, "processes": 3})");
+  const v1::Worker before = cluster.AwaitReady("target", 0);
   ASSERT_EQ(before.ranks_size(), 3);
   kill(static_cast<pid_t>(before.ranks(1).pid()), SIGSTOP);
-  const v1::Worker after = cluster.AwaitReady(before.epoch());
+  const v1::Worker after = cluster.AwaitReady("target", before.epoch());
   ASSERT_EQ(after.ranks_size(), 3);
   for (int rank = 0; rank < 3; ++rank) {
     EXPECT_NE(after.ranks(rank).pid(), before.ranks(rank).pid());
   }
-  const grpc::Status status = cluster.Generate();
+  const grpc::Status status = cluster.Generate(GreedyRequest("up", 5)).status;
   EXPECT_TRUE(status.ok()) << status.error_message();
   cluster.up().Signal(SIGTERM);
   EXPECT_EQ(cluster.up().Wait(absl::Seconds(30)), 0) << cluster.up().Log();

@@ -133,6 +133,16 @@ std::string MambaConfigJson(const TinyModel& model, const HybridOptions& options
 
 }  // namespace
 
+HybridOptions ServedHybridOptions() {
+  HybridOptions options{.mixers = "2A1A2A"};
+  options.base.num_heads = 9;
+  options.base.num_kv_heads = 3;
+  options.base.head_dim = 16;
+  options.base.intermediate_size = 384;
+  options.base.max_context_tokens = 2048;
+  return options;
+}
+
 TinyModel MakeHybridModel(const HybridOptions& options) {
   TinyModelOptions base = options.base;
   base.num_layers = static_cast<int64_t>(options.mixers.size());

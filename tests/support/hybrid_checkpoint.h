@@ -19,6 +19,10 @@ struct HybridOptions {
   TinyModelOptions base;
 };
 
+// Both mixers beside attention, and large enough that a stream of a thousand tokens takes a good
+// part of a second: what whole clusters serve in tests.
+HybridOptions ServedHybridOptions();
+
 // Gaussian weights like MakeTinyModel's; states that neither die out nor swamp the rest.
 TinyModel MakeHybridModel(const HybridOptions& options);
 

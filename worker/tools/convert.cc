@@ -135,8 +135,17 @@ absl::Status CheckLayers(const std::vector<int64_t>& layers, int64_t num_layers)
   return absl::OkStatus();
 }
 
-std::vector<Copy> PlanCopies(const ModelConfig& config, const std::vector<int64_t>& layers,
-                             DType dtype) {
+// `config` with only some of its layers.
+ModelConfig CutConfig(const ModelConfig& config, const std::vector<int64_t>& layers) {
+  ModelConfig cut = config;
+  cut.num_layers = static_cast<int64_t>(layers.size());
+  cut.layers.clear();
+  for (const int64_t layer : layers) cut.layers.push_back(config.layers[layer]);
+  return cut;
+}
+
+std::vector<Copy> PlanCopies(const ModelConfig& config, const ModelConfig& cut,
+                             const std::vector<int64_t>& layers, DType dtype) {
   std::vector<Copy> copies;
   for (const ModelTensor& tensor : GlobalTensors(config)) {
     const bool is_map = tensor.name == kDraftTokenMapName;
@@ -144,7 +153,7 @@ std::vector<Copy> PlanCopies(const ModelConfig& config, const std::vector<int64_
   }
   for (size_t i = 0; i < layers.size(); ++i) {
     const std::vector<ModelTensor> from = LayerTensors(config, layers[i]);
-    const std::vector<ModelTensor> to = LayerTensors(config, static_cast<int64_t>(i));
+    const std::vector<ModelTensor> to = LayerTensors(cut, static_cast<int64_t>(i));
     for (size_t t = 0; t < from.size(); ++t) {
       copies.push_back({from[t].name, {to[t].name, dtype, to[t].shape}});
     }
@@ -213,10 +222,9 @@ absl::Status WriteFolder(const Checkpoint& checkpoint, const ModelConfig& config
   RETURN_IF_ERROR(WriteText(folder / "tokenizer_config.json",
                             TokenizerConfigJson(vocabulary, config.max_context_tokens)));
   RETURN_IF_ERROR(WriteText(folder / "generation_config.json", GenerationConfigJson(vocabulary)));
-  ModelConfig cut = config;
-  cut.num_layers = static_cast<int64_t>(layers.size());
+  const ModelConfig cut = CutConfig(config, layers);
   RETURN_IF_ERROR(WriteText(folder / "config.json", ConfigJson(cut, vocabulary, options.dtype)));
-  return WriteWeights(checkpoint, PlanCopies(config, layers, options.dtype),
+  return WriteWeights(checkpoint, PlanCopies(config, cut, layers, options.dtype),
                       (folder / "model.safetensors").string(), options);
 }
 
