@@ -62,8 +62,8 @@ void CountTraffic(const CausalConv1dParams& params) {
   const int64_t row_bytes = params.x.dim(1) * 4, taps = params.weight.dim(0);
   for (int64_t s = 0; s < params.batch.num_sequences; ++s) {
     const RecurrentSequence sequence(params.batch, s);
-    params.traffic->ring_read += std::min(taps - 1, sequence.first_position) * row_bytes;
-    params.traffic->ring_written += std::min(sequence.num_tokens, params.ring.dim(1)) * row_bytes;
+    params.traffic->conv_read += std::min(taps - 1, sequence.first_position) * row_bytes;
+    params.traffic->conv_written += std::min(sequence.num_tokens, params.ring.dim(1)) * row_bytes;
   }
 }
 

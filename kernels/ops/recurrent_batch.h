@@ -36,15 +36,30 @@ struct StateTraffic {
   int64_t state_written = 0;
   int64_t ring_read = 0;
   int64_t ring_written = 0;
+  // Of the rings of CausalConv1d, which any way of keeping states needs.
+  int64_t conv_read = 0;
+  int64_t conv_written = 0;
 
   StateTraffic& operator+=(const StateTraffic& other) {
     state_read += other.state_read;
     state_written += other.state_written;
     ring_read += other.ring_read;
     ring_written += other.ring_written;
+    conv_read += other.conv_read;
+    conv_written += other.conv_written;
     return *this;
   }
-  int64_t total() const { return state_read + state_written + ring_read + ring_written; }
+  StateTraffic operator-(const StateTraffic& other) const {
+    return {.state_read = state_read - other.state_read,
+            .state_written = state_written - other.state_written,
+            .ring_read = ring_read - other.ring_read,
+            .ring_written = ring_written - other.ring_written,
+            .conv_read = conv_read - other.conv_read,
+            .conv_written = conv_written - other.conv_written};
+  }
+  // What keeping the state costs.
+  int64_t of_states() const { return state_read + state_written + ring_read + ring_written; }
+  int64_t total() const { return of_states() + conv_read + conv_written; }
 };
 
 }  // namespace krait

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "common/fast_math.h"
 #include "tests/kernels/recurrent_harness.h"
 
 namespace krait::kernels {
@@ -150,6 +151,30 @@ class StateOp final : public RecurrentOp {
     return canonical;
   }
 
+  // One token in float by the serial recurrence: `state` (empty: 0) moves on; returns its output.
+  std::vector<float> Serial(const std::vector<float>& in, std::vector<float>& state) const {
+    const int64_t per = shape_.heads / shape_.groups, P = shape_.head_dim, N = shape_.state_dim;
+    state.resize(shape_.heads * P * N);
+    std::vector<float> out;
+    for (int64_t h = 0; h < shape_.heads; ++h) {
+      const float* x = in.data() + h / per * P;
+      const float* b = in.data() + shape_.groups * P + h / per * N;
+      const float* c = in.data() + xb_ + h * N;
+      const float dt = fast_math::Softplus(in[xbc_ + h] + dt_bias_[h]);
+      const float decay = fast_math::Exp(dt * a_[h]);
+      for (int64_t p = 0; p < P; ++p) {
+        float* s = state.data() + (h * P + p) * N;
+        float y = 0;
+        for (int64_t n = 0; n < N; ++n) {
+          s[n] = std::fma(dt * x[p], b[n], decay * s[n]);
+          y = std::fma(s[n], c[n], y);
+        }
+        out.push_back(std::fma(d_[h], x[p], y));
+      }
+    }
+    return out;
+  }
+
   // The recurrence in double, token by token: outputs of all `num_tokens`.
   std::vector<double> Expected(uint32_t seed, int num_tokens) const {
     const int64_t per = shape_.heads / shape_.groups, P = shape_.head_dim, N = shape_.state_dim;
@@ -247,6 +272,40 @@ class ScanOp final : public RecurrentOp {
     ring_ = ring;
     conv_ring_ = conv_ring;
     return canonical;
+  }
+
+  // One token in float: `state` (empty: 0), which is the recurrent one and after it the last inputs
+  // of the convolution, moves on; returns its output.
+  std::vector<float> Serial(const std::vector<float>& in, std::vector<float>& state) const {
+    const int64_t X = shape_.inputs, D = channels_, N = shape_.group;
+    const bool first = state.empty();
+    state.resize(D * N + kTaps * X + 1);
+    float* const inputs = state.data() + D * N;  // [kTaps, X], newest last; then how many
+    float& known = state.back();
+    known = std::min<float>(kTaps, first ? 1 : known + 1);
+    std::copy(inputs + X, inputs + kTaps * X, inputs);
+    std::copy_n(in.data(), X, inputs + (kTaps - 1) * X);
+    std::vector<float> out;
+    for (int64_t c = 0; c < D; ++c) {
+      const int64_t group = c / N, input = group / shape_.repeat * N;
+      float sum = conv_bias_[c];
+      for (int j = kTaps - static_cast<int>(known); j < kTaps; ++j) {
+        sum = std::fma(conv_weight_[j * D + c], inputs[j * X + input + c % N], sum);
+      }
+      const float x = fast_math::Silu(sum);
+      const float* b = in.data() + X + input;
+      const float* own_c = in.data() + 2 * X + group * N;
+      const float delta = fast_math::Softplus(in[2 * X + D + c] + dt_bias_[c]);
+      float y = 0;
+      for (int64_t n = 0; n < N; ++n) {
+        float& s = state[c * N + n];
+        const float decay = fast_math::Exp(delta * a_[(group * N + n) * N + c % N]);
+        s = std::fma(delta * x, b[n], decay * s);
+        y = std::fma(s, own_c[n], y);
+      }
+      out.push_back(std::fma(d_[c], x, y) * fast_math::Silu(in[2 * X + 2 * D + c]));
+    }
+    return out;
   }
 
   std::vector<double> Expected(uint32_t seed, int num_tokens) const {

@@ -4,16 +4,15 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "tests/support/canonical_state.h"
 #include "tests/support/executor_bench.h"
 #include "tests/support/hybrid_checkpoint.h"
 #include "tests/support/random_tokens.h"
-#include "worker/cache/state_storage.h"
 
 namespace krait::testing {
 namespace {
@@ -26,34 +25,6 @@ struct Outcome {
   int num_accepted;
 };
 constexpr Outcome kOutcomeOf[kOutcomes] = {{4, 0}, {4, 1}, {4, 2}, {4, 3}, {4, 4}, {0, 0}, {2, 2}};
-
-void AppendRows(const TensorView& ring, StateSlotId slot, int64_t begin, int64_t end,
-                std::string& bytes) {
-  const int64_t length = ring.dim(1), width = ring.dim(2);
-  for (int64_t position = std::max<int64_t>(0, begin); position < end; ++position) {
-    bytes.append(reinterpret_cast<const char*>(ring.row<float>(slot) + position % length * width),
-                 width * sizeof(float));
-  }
-}
-
-// What is stored of `num_tokens` tokens, all final, in the form that later tokens depend on: the
-// state at the last fold, the ring from there on, and the last inputs of the convolutions.
-std::string CanonicalState(const StateStorage& states, int64_t num_tokens) {
-  std::string bytes;
-  for (size_t i = 0; i < states.spec().layers.size(); ++i) {
-    const RecurrentLayerSpec& spec = states.spec().layers[i];
-    const StateSlots slots = states.Layer(static_cast<int>(i));
-    const int64_t folded =
-        spec.fold_interval == 0 ? num_tokens : num_tokens / spec.fold_interval * spec.fold_interval;
-    if (folded > 0) {
-      bytes.append(reinterpret_cast<const char*>(slots.state.row<float>(kSlot)),
-                   slots.state.dim(1) * sizeof(float));
-    }
-    AppendRows(slots.ring, kSlot, folded, num_tokens, bytes);
-    AppendRows(slots.conv_ring, kSlot, num_tokens - 3, num_tokens, bytes);
-  }
-  return bytes;
-}
 
 struct PlainRun {
   std::vector<TokenId> tokens;              // prompt and output
@@ -108,7 +79,7 @@ class AcceptScriptsTest : public ::testing::TestWithParam<std::tuple<std::string
   }
 
   std::string State(int64_t num_tokens) {
-    return CanonicalState(*bench_.runners().runner(0).TEST_states(), num_tokens);
+    return CanonicalState(*bench_.runners().runner(0).TEST_states(), kSlot, num_tokens);
   }
 
   PlainRun RunPlain(int num_tokens) {
