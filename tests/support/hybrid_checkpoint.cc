@@ -1,8 +1,6 @@
 #include "tests/support/hybrid_checkpoint.h"
 
-#include <cmath>
 #include <fstream>
-#include <random>
 #include <utility>
 #include <vector>
 
@@ -10,17 +8,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/status_macros.h"
+#include "worker/weights/synthetic_weights.h"
 
 namespace krait::testing {
 namespace {
 
 constexpr int64_t kDtRank = 4;
 constexpr int64_t kTaps = 4;
-
-bool IsNorm(const std::string& name) { return absl::EndsWith(name, "norm.weight"); }
-bool IsStepBias(const std::string& name) {
-  return absl::EndsWith(name, "dt_bias") || absl::EndsWith(name, "dt_proj.bias");
-}
 
 // Names and shapes of one layer's mixer; the values come after.
 class MixerShapes {
@@ -96,22 +90,6 @@ class MixerShapes {
   const int64_t hidden_, kv_;
 };
 
-// A weight's value from a number of deviation or range about 1.
-double Scaled(const std::string& name, const TinyTensor& tensor, double v) {
-  if (IsNorm(name) || absl::EndsWith(name, ".D")) return 1.0 + 0.2 * v;
-  if (absl::EndsWith(name, "A_log")) return 1.0 + v;
-  if (IsStepBias(name)) return v - 2.0;
-  if (absl::EndsWith(name, "conv1d.weight")) return 0.5 * v;
-  if (absl::EndsWith(name, "conv1d.bias")) return 0.1 * v;
-  return v * std::sqrt(3.0 / static_cast<double>(tensor.shape.back()));
-}
-
-uint64_t NameHash(const std::string& name) {
-  uint64_t hash = 14695981039346656037ull;
-  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 1099511628211ull;
-  return hash;
-}
-
 std::string MambaConfigJson(const TinyModel& model, const HybridOptions& options) {
   std::vector<size_t> attention;
   for (size_t i = 0; i < options.mixers.size(); ++i) {
@@ -129,6 +107,14 @@ std::string MambaConfigJson(const TinyModel& model, const HybridOptions& options
       options.base.num_kv_heads * options.base.head_dim, R"(, "intermediate_size": )",
       options.base.intermediate_size, R"(, "hidden_act": "silu", "n_layer": )",
       options.mixers.size(), R"(, "attn_layers": [)", absl::StrJoin(attention, ", "), "]}\n");
+}
+
+void Fill(uint64_t seed, const std::string& name, double gain, TinyTensor& tensor) {
+  const SyntheticTensor values(seed, name, tensor.shape.back());
+  for (size_t i = 0; i < tensor.values.size(); ++i) {
+    const double v = values.Uniform(static_cast<int64_t>(i));
+    tensor.values[i] = static_cast<float>(gain * (values.offset() + values.factor() * v));
+  }
 }
 
 }  // namespace
@@ -152,38 +138,22 @@ TinyModel MakeHybridModel(const HybridOptions& options) {
   }
   for (auto& [name, tensor] : model.tensors) {
     if (!absl::StrContains(name, ".mamba.") && !absl::StrContains(name, ".mha.")) continue;
-    const std::vector<double> uniforms =
-        CounterUniforms(base.seed, name, static_cast<int64_t>(tensor.values.size()));
-    // Projections twice as strong, so that greedy output wanders.
+    // Projections half as strong again, so that greedy output wanders.
     const double gain = absl::StrContains(name, "_proj") && tensor.shape.size() == 2 ? 1.5 : 1.0;
-    for (size_t i = 0; i < uniforms.size(); ++i) {
-      tensor.values[i] = static_cast<float>(gain * Scaled(name, tensor, uniforms[i]));
-    }
+    Fill(base.seed, name, gain, tensor);
   }
   return model;
 }
 
 std::vector<double> CounterUniforms(uint64_t seed, const std::string& name, int64_t count) {
-  const uint64_t start = NameHash(name) + seed * 0xD1B54A32D192ED03ull;
+  const SyntheticTensor tensor(seed, name, 1);
   std::vector<double> values;
-  for (int64_t i = 1; i <= count; ++i) {
-    uint64_t x = static_cast<uint64_t>(i) * 0x9E3779B97F4A7C15ull + start;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
-    x ^= x >> 31;
-    values.push_back(static_cast<double>(x >> 40) * 0x1p-23 - 1.0);
-  }
+  for (int64_t i = 0; i < count; ++i) values.push_back(tensor.Uniform(i));
   return values;
 }
 
 void FillByCounter(TinyModel& model, uint64_t seed) {
-  for (auto& [name, tensor] : model.tensors) {
-    const std::vector<double> uniforms =
-        CounterUniforms(seed, name, static_cast<int64_t>(tensor.values.size()));
-    for (size_t i = 0; i < uniforms.size(); ++i) {
-      tensor.values[i] = static_cast<float>(Scaled(name, tensor, uniforms[i]));
-    }
-  }
+  for (auto& [name, tensor] : model.tensors) Fill(seed, name, /*gain=*/1.0, tensor);
 }
 
 absl::Status WriteHybridFolder(const TinyModel& model, const HybridOptions& options,

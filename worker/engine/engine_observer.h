@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "absl/time/time.h"
+#include "kernels/ops/recurrent_batch.h"
 #include "worker/engine/engine_interface.h"
 #include "worker/speculative/proposer.h"
 
@@ -23,6 +24,7 @@ struct StepStats {
   int preemptions = 0;            // before this step
   int draft_tokens = 0;
   int accepted_tokens = 0;
+  StateTraffic state_traffic;  // of rank 0
   ProposalOutcome proposals;
   std::string_view speculation_disabled_reason;  // empty: not disabled
 };

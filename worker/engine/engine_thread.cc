@@ -140,6 +140,7 @@ absl::Status EngineThread::RunStep() {
                   .recomputed_tokens = step->recomputed_tokens,
                   .prefill_sequences = step->prefill_sequences,
                   .preemptions = static_cast<int>(step->changes.preempted.size()),
+                  .state_traffic = decoded.result.traffic,
                   .proposals = decoded.proposals,
                   .speculation_disabled_reason = decoder_.disabled_reason()};
   Deliver(scheduler_.Apply(*decoded.plan, decoded.result), stats);

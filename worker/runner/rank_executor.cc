@@ -225,9 +225,12 @@ absl::StatusOr<StepResult> RankExecutor::Execute(const StepPlan& plan) {
   RETURN_IF_ERROR(state_->ApplyEndsAndStarts(plan));
   RETURN_IF_ERROR(state_->PrepareItems(plan));
   if (state_->items.empty()) return state_->Commit(plan.step_id, {});
+  const StateTraffic before = state_->runner->state_traffic();
   ASSIGN_OR_RETURN(const TensorView logits, state_->RunPass());
   ASSIGN_OR_RETURN(std::vector<SampledToken> draws, state_->Draw(logits));
-  return state_->Commit(plan.step_id, std::move(draws));
+  StepResult result = state_->Commit(plan.step_id, std::move(draws));
+  result.traffic = state_->runner->state_traffic() - before;
+  return result;
 }
 
 int RankExecutor::num_sequences() const { return state_->table.size(); }

@@ -18,6 +18,7 @@
 #include "worker/comm/in_process_communicator.h"
 #include "worker/layers/sharding.h"
 #include "worker/models/model_registry.h"
+#include "worker/models/model_shape.h"
 #include "worker/runner/process_report.h"
 #include "worker/runner/rank_executor.h"
 #include "worker/runner/step_plan_codec.h"
@@ -288,8 +289,15 @@ RankGroup::RankGroup() = default;
 RankGroup::~RankGroup() = default;
 
 absl::StatusOr<std::unique_ptr<RankGroup>> RankGroup::Create(const RankGroupOptions& options) {
-  ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(options.model_path));
-  ASSIGN_OR_RETURN(ModelConfig config, ModelConfig::Load(checkpoint, options.rope_scaling));
+  ASSIGN_OR_RETURN(Checkpoint checkpoint, options.synthetic
+                                              ? SyntheticCheckpoint(*options.synthetic)
+                                              : Checkpoint::Open(options.model_path));
+  ModelConfig config;
+  if (options.synthetic) {
+    config = *options.synthetic;
+  } else {
+    ASSIGN_OR_RETURN(config, ModelConfig::Load(checkpoint, options.rope_scaling));
+  }
   // Before anything is started: a bad degree is the commonest mistake.
   RETURN_IF_ERROR(MakeSharding(ShardingDimsOf(config), 0, options.tensor_parallel_size).status());
   std::unique_ptr<RankGroup> group(new RankGroup());

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@ namespace krait {
 
 struct RankGroupOptions {
   std::string model_path;
+  std::optional<ModelConfig> synthetic;  // of weights nobody trained, instead of model_path
   RopeScalingRule rope_scaling = RopeScalingRule::kByNames;
   int tensor_parallel_size = 1;  // ranks of all processes
   int num_threads = 1;           // over the ranks of this process, at least one each

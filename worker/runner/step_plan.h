@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "common/token.h"
+#include "kernels/ops/recurrent_batch.h"
 #include "worker/cache/cache_spec.h"
 #include "worker/sampling/sampling_params.h"
 
@@ -28,8 +29,8 @@ struct SequenceWork {
   SequenceId id = 0;
   ComputePath path = ComputePath::kDecode;  // of all its tokens
   std::vector<PageId> new_pages;            // appended to its page table before the pass
-  // Of a model with recurrent layers, with the first work and the first after a preemption: its slot
-  // until it ends or is preempted.
+  // Of a model with recurrent layers, with the first work and the first after a preemption: its
+  // slot until it ends or is preempted.
   StateSlotId state_slot = kNullSlot;
   // Known tokens to run, from the first one that is not yet computed. kPrefill: a chunk of the
   // prompt. kDecode: 1 for the last drawn token; more are generated tokens computed again, known
@@ -70,6 +71,7 @@ struct StepResult {
   int64_t step_id = 0;
   std::vector<SequenceResult> results;  // one for each work, same order
   uint64_t tokens_hash = 0;             // over ids and draws: equal on every rank
+  StateTraffic traffic;                 // of this rank's recurrent layers in this step
 };
 
 }  // namespace krait

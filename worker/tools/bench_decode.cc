@@ -43,6 +43,24 @@ std::function<int()> DeclareBenchDecode(CLI::App& app) {
       "leave out the cost of verifying 1 to 8 rows");
   app.add_flag("--json", *as_json, "one JSON document");
   AddEngineOptions(app, options->flags);
+  auto* model = app.get_option("--model");
+  model->required(false);
+  auto* synthetic =
+      app.add_option("--synthetic", options->synthetic,
+                     "weights nobody trained in a shape (deploy/shapes) instead of a model")
+          ->type_name("SHAPE.json")
+          ->excludes(model);
+  app.add_option("--layers", options->layers,
+                 "only the first of the shape, and few token ids; states are counted for all")
+      ->check(CLI::Range(1, 512))
+      ->needs(synthetic);
+  app.add_option("--forced-acceptance", options->forced_acceptance,
+                 "the chance that a draft of self-trace is right (default 1)")
+      ->check(CLI::Range(0.0, 1.0));
+  app.callback([model, synthetic] {
+    if (model->count() + synthetic->count() == 0)
+      throw CLI::RequiredError("--model or --synthetic");
+  });
   app.get_option("--draft")->description(
       "none (default), ngram, a draft model; or, to see how K adapts, self-trace (the target's own "
       "tokens, recorded: a free perfect draft) or random (free and wrong)");

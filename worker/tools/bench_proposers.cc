@@ -19,6 +19,10 @@ std::vector<std::vector<TokenId>> TraceProposer::Propose(absl::Span<const Propos
     const size_t begin = std::min(row.tokens.size(), trace_.size());
     const size_t end = std::min(begin + row.num_draft_tokens, trace_.size());
     drafts.emplace_back(trace_.begin() + begin, trace_.begin() + end);
+    for (TokenId& id : drafts.back()) {
+      const bool right = std::uniform_real_distribution<double>()(random_) < acceptance_;
+      if (!right) id = (id + 1) % vocab_size_;
+    }
     ++(drafts.back().empty() ? outcome_.empty : outcome_.ok);
   }
   return drafts;

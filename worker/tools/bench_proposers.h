@@ -9,10 +9,15 @@
 
 namespace krait {
 
-// Drafts that cost nothing and are always right: the tokens the target itself drew before. Only for
-// sequences with the trace's prompt and sampling. Thread-safe.
+// Drafts that cost nothing and are right as often as wanted: the tokens the target itself drew
+// before, each with a chance of being another one. Only for sequences with the trace's prompt and
+// sampling. Thread-safe.
 class TraceProposer final : public Proposer {
  public:
+  // `acceptance`: the chance that a draft is right if those before it were.
+  TraceProposer(double acceptance, int vocab_size, uint32_t seed)
+      : acceptance_(acceptance), vocab_size_(vocab_size), random_(seed) {}
+
   // `tokens`: prompt and output.
   void SetTrace(std::vector<TokenId> tokens);
 
@@ -24,7 +29,10 @@ class TraceProposer final : public Proposer {
   ProposalOutcome last_outcome() const override { return outcome_; }
 
  private:
+  const double acceptance_;
+  const int vocab_size_;
   absl::Mutex mutex_;
+  std::mt19937 random_ ABSL_GUARDED_BY(mutex_);
   std::vector<TokenId> trace_ ABSL_GUARDED_BY(mutex_);
   ProposalOutcome outcome_;
 };

@@ -20,6 +20,7 @@
 #include "common/strings.h"
 #include "worker/weights/gguf_names.h"
 #include "worker/weights/safetensors_file.h"
+#include "worker/weights/synthetic_weights.h"
 
 namespace krait {
 namespace {
@@ -124,15 +125,29 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path) {
   return checkpoint;
 }
 
+Checkpoint Checkpoint::Synthetic(std::map<std::string, std::vector<int64_t>> shapes,
+                                 uint64_t seed) {
+  Checkpoint checkpoint;
+  checkpoint.synthetic_seed_ = seed;
+  for (auto& [name, shape] : shapes) {
+    CheckpointTensor tensor{.name = name, .stored_name = name, .shape = std::move(shape)};
+    tensor.type = StorageTypeFromSafetensors("F32");
+    tensor.num_bytes = static_cast<uint64_t>(tensor.num_elements()) * sizeof(float);
+    CHECK_OK(checkpoint.Add(std::move(tensor)));
+  }
+  return checkpoint;
+}
+
 std::vector<std::string> Checkpoint::file_paths() const {
   std::vector<std::string> paths;
+  if (synthetic_seed_) paths.push_back("synthetic");
   for (const InputFile& file : open_files_) paths.push_back(file.path());
   return paths;
 }
 
 absl::Status Checkpoint::AtTensor(const CheckpointTensor& tensor,
                                   const absl::Status& status) const {
-  return absl::Status(status.code(), absl::StrCat(open_files_[tensor.file].path(), ": tensor ",
+  return absl::Status(status.code(), absl::StrCat(file_paths()[tensor.file], ": tensor ",
                                                   tensor.stored_name, ": ", status.message()));
 }
 
@@ -188,8 +203,7 @@ absl::Status Checkpoint::AddSafetensors() {
 absl::StatusOr<const CheckpointTensor*> Checkpoint::Find(std::string_view name) const {
   const auto found = tensors_.find(name);
   if (found != tensors_.end()) return &found->second;
-  const std::string& file =
-      files_.index_json.empty() ? open_files_.front().path() : files_.index_json;
+  const std::string file = files_.index_json.empty() ? file_paths().front() : files_.index_json;
   return Missing(file, StoredName(files_, name));
 }
 
@@ -210,6 +224,11 @@ absl::Status Checkpoint::Expect(std::string_view name, absl::Span<const int64_t>
 // Elements [begin, end) in stored order. Whole blocks are read and decoded, a piece at a time.
 absl::Status Checkpoint::ReadFlat(const CheckpointTensor& tensor, int64_t begin, int64_t end,
                                   float* out) const {
+  if (synthetic_seed_) {
+    const SyntheticTensor values(*synthetic_seed_, tensor.name, tensor.shape.back());
+    for (int64_t i = begin; i < end; ++i) out[i - begin] = values(i);
+    return absl::OkStatus();
+  }
   const StorageType& type = *tensor.type;
   const int64_t last_block = (end + type.block_elements - 1) / type.block_elements;
   const int64_t step = std::max<int64_t>(1, kPieceBytes / type.block_bytes);
@@ -308,6 +327,7 @@ absl::Status Checkpoint::CheckAllRead() const {
 }
 
 absl::StatusOr<std::string> Checkpoint::WeightsDigest(int num_threads) const {
+  if (synthetic_seed_) return absl::StrCat("synthetic-", *synthetic_seed_);
   std::vector<const CheckpointTensor*> order;
   for (const auto& [name, tensor] : tensors_) order.push_back(&tensor);
   std::vector<absl::StatusOr<std::string>> digests(order.size());

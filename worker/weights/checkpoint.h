@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,6 +47,9 @@ class Checkpoint {
  public:
   // Reads and checks all headers; reads no tensor. `path` as ModelFiles::Find takes it.
   static absl::StatusOr<Checkpoint> Open(const std::string& path);
+
+  // Tensors that lie in no file: SyntheticTensor computes them when they are read.
+  static Checkpoint Synthetic(std::map<std::string, std::vector<int64_t>> shapes, uint64_t seed);
 
   const ModelFiles& files() const { return files_; }
   std::vector<std::string> file_paths() const;
@@ -92,6 +96,7 @@ class Checkpoint {
   absl::Status ReadFlat(const CheckpointTensor& tensor, int64_t begin, int64_t end,
                         float* out) const;
 
+  std::optional<uint64_t> synthetic_seed_;
   ModelFiles files_;
   std::vector<InputFile> open_files_;
   std::map<std::string, CheckpointTensor, std::less<>> tensors_;
