@@ -432,6 +432,61 @@ struct ModelAndDraft {
   const char* draft;
 };
 
+// Knows the outputs and spoils its list at the first, second, ... token in turn, the end included.
+class SpoilingProposer : public Proposer {
+ public:
+  // `whole`: each generation's prompt and output.
+  explicit SpoilingProposer(std::vector<std::vector<TokenId>> whole) : whole_(std::move(whole)) {}
+
+  void Begin(SequenceId, absl::Span<const TokenId>, int, const SamplingParams&) override {}
+  void Release(SequenceId) override {}
+  ProposalOutcome last_outcome() const override { return {}; }
+  std::vector<std::vector<TokenId>> Propose(absl::Span<const ProposalRow> rows,
+                                            absl::Duration) override {
+    std::vector<std::vector<TokenId>> drafts;
+    for (const ProposalRow& row : rows) drafts.push_back(Spoiled(row));
+    return drafts;
+  }
+
+ private:
+  std::vector<TokenId> Spoiled(const ProposalRow& row) {
+    const auto is_prefix = [&](const auto& tokens) {
+      return tokens.size() >= row.tokens.size() &&
+             std::equal(row.tokens.begin(), row.tokens.end(), tokens.begin());
+    };
+    const auto found = std::find_if(whole_.begin(), whole_.end(), is_prefix);
+    if (found == whole_.end()) return {};
+    const auto begin = found->begin() + row.tokens.size();
+    std::vector<TokenId> drafts(begin, std::min(begin + row.num_draft_tokens, found->end()));
+    const size_t wrong = round_++ % (row.num_draft_tokens + 1);
+    if (wrong < drafts.size()) drafts[wrong] ^= 1;
+    return drafts;
+  }
+
+  std::vector<std::vector<TokenId>> whole_;
+  int round_ = 0;
+};
+
+TEST_P(ModelEqualityTest, EveryAcceptedLengthOfEveryKEqualsNone) {
+  const std::vector<Generation> generations = Generations();
+  std::vector<std::vector<TokenId>> whole;
+  for (size_t i = 0; i < generations.size(); ++i) {
+    whole.push_back(generations[i].prompt);
+    const std::vector<TokenId>& output = Reference()[i].token_ids;
+    whole.back().insert(whole.back().end(), output.begin(), output.end());
+  }
+  for (int k = 1; k <= 8; ++k) {
+    EngineConfig config = Config();
+    config.fixed_draft_tokens = true;
+    config.max_draft_tokens = k;
+    auto engine = Make(config, std::make_unique<SpoilingProposer>(whole));
+    ExpectEqualsReference(RunAlone(*engine, generations), absl::StrCat("k=", k));
+    for (int accepted = 0; accepted <= k; ++accepted) {
+      EXPECT_GT(observer_.accepted_of[k][accepted], 0) << accepted << " of " << k;
+    }
+  }
+}
+
 class DraftEqualityTest : public EqualityTest, public ::testing::WithParamInterface<ModelAndDraft> {
  protected:
   DraftEqualityTest() : EqualityTest(GetParam().model) {}
