@@ -115,11 +115,13 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(server->health_.get());
   for (const NamedService& service : services) builder.RegisterService(service.service);
+  server->control_ = std::make_unique<ControlQueue>(builder.AddCompletionQueue());
   server->server_ = builder.BuildAndStart();
   if (server->server_ == nullptr || port == 0) {
     return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen,
                                                ": address in use, or not one of this machine's"));
   }
+  server->ServeControl(services);
   server->port_ = port;
   server->address_ = FormatHostPort(where.host, port);
   const std::string local = where.host == "::" ? "::1" : "127.0.0.1";
@@ -130,6 +132,13 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
 GrpcServer::GrpcServer(std::unique_ptr<HealthService> health) : health_(std::move(health)) {}
 
 GrpcServer::~GrpcServer() { Shutdown(absl::ZeroDuration()); }
+
+void GrpcServer::ServeControl(const std::vector<NamedService>& services) {
+  health_->ServeOn(*control_);
+  for (const NamedService& service : services) {
+    if (service.serve_control) service.serve_control(*control_);
+  }
+}
 
 void GrpcServer::SetServing(bool serving) { health_->SetServing(serving); }
 

@@ -2,12 +2,14 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/control_queue.h"
 #include "krait/config.pb.h"
 
 namespace krait {
@@ -35,6 +37,8 @@ class HealthService;
 struct NamedService {
   std::string name;  // "krait.v1.GenerationService": what health checks ask for
   grpc::Service* service;
+  // Has the methods served that must be answered under any load; called once, after the start.
+  std::function<void(ControlQueue&)> serve_control = {};
 };
 
 // The one place that builds a gRPC server. It sets what a server needs to survive hostile or broken
@@ -65,11 +69,13 @@ class GrpcServer {
 
  private:
   explicit GrpcServer(std::unique_ptr<HealthService> health);
+  void ServeControl(const std::vector<NamedService>& services);
 
   const std::unique_ptr<HealthService> health_;
   int port_ = 0;
   std::string address_;
   std::string loopback_address_;
+  std::unique_ptr<ControlQueue> control_;  // after the server in death
   std::unique_ptr<grpc::Server> server_;
 };
 

@@ -91,20 +91,19 @@ void HealthService::Shutdown() {
   for (const auto& watcher : watchers) watcher->End(status);
 }
 
-grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* context,
-                                               const HealthCheckRequest* request,
-                                               HealthCheckResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  if (services_.count(request->service()) == 0) {
-    reactor->Finish(grpc::Status(grpc::StatusCode::NOT_FOUND, "unknown service"));
-    return reactor;
-  }
-  {
-    absl::MutexLock lock(&mutex_);
-    response->set_status(ToStatus(serving_));
-  }
-  reactor->Finish(grpc::Status::OK);
-  return reactor;
+void HealthService::ServeOn(ControlQueue& queue) {
+  queue.Serve<HealthService, HealthCheckRequest, HealthCheckResponse>(
+      *this, &HealthService::RequestCheck,
+      [this](const grpc::ServerContext&, const HealthCheckRequest& request,
+             HealthCheckResponse& response) { return Answer(request, response); });
+}
+
+absl::Status HealthService::Answer(const HealthCheckRequest& request,
+                                   HealthCheckResponse& response) {
+  if (services_.count(request.service()) == 0) return absl::NotFoundError("unknown service");
+  absl::MutexLock lock(&mutex_);
+  response.set_status(ToStatus(serving_));
+  return absl::OkStatus();
 }
 
 grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(

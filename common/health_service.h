@@ -9,28 +9,30 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "common/control_queue.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
 namespace krait {
 
 // grpc.health.v1. gRPC's own implementation comes without a compiled descriptor, so that reflection
-// cannot describe it; this one has it. At most 64 watchers. Thread-safe.
-class HealthService final : public grpc::health::v1::Health::CallbackService {
+// cannot describe it; this one has it. Check is answered on the control queue, so that a busy
+// server does not look like a dead one. At most 64 watchers. Thread-safe.
+class HealthService final
+    : public grpc::health::v1::Health::WithAsyncMethod_Check<
+          grpc::health::v1::Health::WithCallbackMethod_Watch<grpc::health::v1::Health::Service>> {
  public:
   // Knows "" and `services`; NOT_SERVING until SetServing(true).
   explicit HealthService(const std::vector<std::string>& services);
   ~HealthService() override;
 
+  // Once, after the server was started.
+  void ServeOn(ControlQueue& queue);
   void SetServing(bool serving);
 
   // Ends every watch, so that a server that waits for its calls can stop. Idempotent.
   void Shutdown();
-
-  // NOT_FOUND for a service it does not know.
-  grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* context,
-                                  const grpc::health::v1::HealthCheckRequest* request,
-                                  grpc::health::v1::HealthCheckResponse* response) override;
 
   // Sends the state now and on every change; SERVICE_UNKNOWN for a service it does not know.
   grpc::ServerWriteReactor<grpc::health::v1::HealthCheckResponse>* Watch(
@@ -40,6 +42,9 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
  private:
   class Watcher;
 
+  // NOT_FOUND for a service it does not know.
+  absl::Status Answer(const grpc::health::v1::HealthCheckRequest& request,
+                      grpc::health::v1::HealthCheckResponse& response);
   void Forget(Watcher* watcher);
 
   const std::set<std::string> services_;

@@ -18,7 +18,8 @@ struct SelfProbeOptions {
 
 // Calls this process's own health service over a new loopback connection at every interval, because
 // a listener can die without anything else noticing (gRPC 1.51 never accepts again once accept()
-// has run out of file descriptors). Any answer counts, also NOT_SERVING.
+// has run out of file descriptors). Any answer counts, also NOT_SERVING; that a server is busy is
+// no miss, because the answer comes from its control queue.
 class SelfProbe {
  public:
   // `on_dead` is called once, on the probe's thread, after max_misses; the default ends the process

@@ -65,12 +65,13 @@ Coordinator::Coordinator(Parts parts, std::unique_ptr<RoutingPolicy> policy)
 }
 
 absl::Status Coordinator::Listen() {
-  ASSIGN_OR_RETURN(grpc_server_,
-                   GrpcServer::Start(
-                       options_.grpc,
-                       {{v1::GenerationService::service_full_name(), &generation_service_},
-                        {v1::ClusterService::service_full_name(), &cluster_service_},
-                        {internal::v1::RegistryService::service_full_name(), &registry_service_}}));
+  ASSIGN_OR_RETURN(
+      grpc_server_,
+      GrpcServer::Start(options_.grpc,
+                        {{v1::GenerationService::service_full_name(), &generation_service_},
+                         {v1::ClusterService::service_full_name(), &cluster_service_},
+                         {internal::v1::RegistryService::service_full_name(), &registry_service_,
+                          [this](ControlQueue& queue) { registry_service_.ServeOn(queue); }}}));
   ASSIGN_OR_RETURN(admin_server_, AdminServer::Start(options_.admin_listen,
                                                      {.metrics = [this] { return MetricsText(); },
                                                       .live = [] { return absl::OkStatus(); },

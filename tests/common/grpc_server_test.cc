@@ -15,6 +15,7 @@
 #include "common/self_probe.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "krait/v1/cluster.grpc.pb.h"
+#include "tests/support/busy_callbacks.h"
 
 namespace krait {
 namespace {
@@ -102,6 +103,36 @@ TEST_F(GrpcServerTest, HealthFollowsSetServing) {
   HealthCheckResponse response;
   EXPECT_EQ(Health::NewStub(channel_)->Check(&context, request, &response).error_code(),
             grpc::StatusCode::NOT_FOUND);
+}
+
+// Or a server under load would look dead, and its self-probe would end it.
+TEST_F(GrpcServerTest, HealthDoesNotWaitForStreams) {
+  BusyCallbacks busy;
+  const auto server =
+      GrpcServer::Start({}, {{v1::ClusterService::service_full_name(), &busy}}).value();
+  ASSERT_TRUE(busy.Occupy(server->address()));
+  // A new connection, as the self-probe makes.
+  const auto stub = Health::NewStub(
+      grpc::CreateChannel(server->loopback_address(), grpc::InsecureChannelCredentials()));
+  for (int i = 0; i < 5; ++i) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    HealthCheckResponse response;
+    const grpc::Status status = stub->Check(&context, {}, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+  }
+  busy.Release();
+}
+
+// The control queue serves one call of a method after the other, and many at once wait their turn.
+TEST_F(GrpcServerTest, HealthIsAnsweredToManyAtOnce) {
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 8; ++i) {
+    clients.emplace_back([&] {
+      for (int j = 0; j < 50; ++j) Check("");
+    });
+  }
+  for (std::thread& client : clients) client.join();
 }
 
 TEST_F(GrpcServerTest, WatchSendsEveryChangeAndEndsAtShutdown) {
