@@ -26,6 +26,11 @@ namespace krait {
 
 // One device's ops. Ops are ordered as called and return void: wrong shapes are a caller's bug
 // (CHECK), a device error is fatal. One thread at a time (the rank's).
+//
+// Tensors, and the arrays of indices that ops take by pointer (ids, positions, page tables, ...),
+// are memory of the device: Allocate and CopyFromHost. A CPU backend takes any host memory. What
+// lies on the host whatever the device is said where it is declared (ops/sampling.h: spans, ids of
+// a shard, results).
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -33,7 +38,8 @@ class Backend {
 
   // Start-up only. RESOURCE_EXHAUSTED names the bytes.
   virtual absl::StatusOr<Tensor> Allocate(DType dtype, Shape shape) = 0;  // zeroed
-  // In the order in which a step reads the weights. Their memory may be the backend's until it goes.
+  // In the order in which a step reads the weights. Their memory may be the backend's until it
+  // goes.
   virtual absl::StatusOr<std::unique_ptr<LinearWeight>> PrepareLinear(
       const LinearSource& source) = 0;
 

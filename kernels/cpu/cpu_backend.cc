@@ -45,6 +45,10 @@ void CpuBackend::Linear(const LinearParams& params) { RunLinear(context_, params
 
 void CpuBackend::CopyFromHost(const void* host, const TensorView& to) {
   const int64_t row_bytes = RowBytes(to);
+  if (to.dense()) {
+    std::memcpy(to.data, host, to.dim(0) * row_bytes);
+    return;
+  }
   for (int64_t row = 0; row < to.dim(0); ++row) {
     std::memcpy(to.row<char>(0) + row * to.row_stride * ByteSize(to.dtype),
                 static_cast<const char*>(host) + row * row_bytes, row_bytes);
@@ -53,6 +57,10 @@ void CpuBackend::CopyFromHost(const void* host, const TensorView& to) {
 
 void CpuBackend::CopyToHost(const TensorView& from, void* host) {
   const int64_t row_bytes = RowBytes(from);
+  if (from.dense()) {
+    std::memcpy(host, from.data, from.dim(0) * row_bytes);
+    return;
+  }
   for (int64_t row = 0; row < from.dim(0); ++row) {
     std::memcpy(static_cast<char*>(host) + row * row_bytes,
                 from.row<char>(0) + row * from.row_stride * ByteSize(from.dtype), row_bytes);

@@ -2,7 +2,8 @@
 
 // What a rank does with its shard of the vocabulary's logits. Every result is either exact in any
 // order (maximum, integer sums) or a choice by (value, lowest id), so it depends neither on the
-// sharding nor on threads. Rows are independent.
+// sharding nor on threads. Rows are independent. Rows and results are spans of host memory: when an
+// op with results returns, they are there.
 
 #include <algorithm>
 #include <cstdint>
@@ -15,10 +16,10 @@ namespace krait {
 // A row of processed or raw logits of one rank: logits[i] belongs to id(i) = ids ? ids[i] :
 // first_id + i.
 struct LogitsShard {
-  float* logits = nullptr;  // [n], f32
+  float* logits = nullptr;  // [n], f32, of the backend's device
   int64_t n = 0;
   TokenId first_id = 0;
-  const TokenId* ids = nullptr;  // [n], increasing; null for a contiguous shard
+  const TokenId* ids = nullptr;  // [n], increasing, on the host; null for a contiguous shard
 };
 
 // Index of `id` in the shard, or -1 if it belongs to another.

@@ -8,8 +8,8 @@
 namespace krait {
 
 // What a layer may read about the packed batch of one forward pass: T new tokens of S sequences,
-// each sequence's tokens together and in order. Memory belongs to the batch packer and lives for
-// the pass.
+// each sequence's tokens together and in order. Arrays are memory of the rank's device, belong to
+// the batch packer and live for the pass.
 struct ForwardContext {
   int64_t num_tokens = 0;                 // T
   int num_sequences = 0;                  // S

@@ -1,33 +1,59 @@
 #include "worker/runner/batch_packer.h"
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 #include "common/logging.h"
+#include "common/status_macros.h"
 
 namespace krait {
 
-const ForwardContext& BatchPacker::Pack(absl::Span<const BatchRow> rows) {
+absl::StatusOr<ForwardContext> BatchPacker::Pack(absl::Span<const BatchRow> rows) {
   Clear();
   size_t stride = 1;
   for (const BatchRow& row : rows) stride = std::max(stride, row.page_table.size());
   for (const BatchRow& row : rows) Append(row, stride);
-  context_ = {.num_tokens = static_cast<int64_t>(token_ids_.size()),
-              .num_sequences = static_cast<int>(rows.size()),
-              .token_ids = token_ids_.data(),
-              .positions = positions_.data(),
-              .query_start = query_start_.data(),
-              .slot_mapping = slot_mapping_.data(),
-              .page_table = page_table_.data(),
-              .page_table_stride = static_cast<int64_t>(stride),
-              .recurrent = {.num_sequences = static_cast<int>(rows.size()),
-                            .query_start = query_start_.data(),
-                            .slots = state_slots_.data(),
-                            .first_position = first_positions_.data(),
-                            .final_position = final_positions_.data(),
-                            .state_position = state_positions_.data()},
-              .logits_rows = logits_rows_.data(),
-              .num_logits = static_cast<int64_t>(logits_rows_.size())};
-  return context_;
+  RETURN_IF_ERROR(Upload());
+  // Arrays in the order of Upload.
+  const int32_t* next = device_.ptr<int32_t>();
+  const auto take = [&next](size_t count) { return std::exchange(next, next + count); };
+  const size_t num_tokens = token_ids_.size(), num_rows = rows.size();
+  ForwardContext context;
+  context.num_tokens = static_cast<int64_t>(num_tokens);
+  context.num_sequences = static_cast<int>(num_rows);
+  context.slot_mapping = reinterpret_cast<const int64_t*>(take(2 * num_tokens));
+  context.token_ids = take(num_tokens);
+  context.positions = take(num_tokens);
+  context.query_start = take(num_rows + 1);
+  context.page_table = take(page_table_.size());
+  context.page_table_stride = static_cast<int64_t>(stride);
+  context.recurrent = {.num_sequences = context.num_sequences,
+                       .query_start = context.query_start,
+                       .slots = take(num_rows),
+                       .first_position = take(num_rows),
+                       .final_position = take(num_rows),
+                       .state_position = take(num_rows)};
+  context.logits_rows = take(logits_rows_.size());
+  context.num_logits = static_cast<int64_t>(logits_rows_.size());
+  return context;
+}
+
+// One copy: on a device each has its latency.
+absl::Status BatchPacker::Upload() {
+  packed_.resize(2 * slot_mapping_.size());
+  std::memcpy(packed_.data(), slot_mapping_.data(), slot_mapping_.size() * sizeof(int64_t));
+  for (const auto* each :
+       {&token_ids_, &positions_, &query_start_, &page_table_, &state_slots_, &first_positions_,
+        &final_positions_, &state_positions_, &logits_rows_}) {
+    packed_.insert(packed_.end(), each->begin(), each->end());
+  }
+  const auto size = static_cast<int64_t>(packed_.size());
+  if (device_.empty() || device_.shape()[0] < size) {
+    ASSIGN_OR_RETURN(device_, backend_->Allocate(DType::kI32, {2 * size}));
+  }
+  backend_->CopyFromHost(packed_.data(), TensorView(device_.ptr<int32_t>(), DType::kI32, {size}));
+  return absl::OkStatus();
 }
 
 void BatchPacker::Clear() {

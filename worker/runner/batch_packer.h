@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/token.h"
+#include "kernels/backend.h"
 #include "worker/cache/cache_spec.h"
 #include "worker/layers/forward_context.h"
 
@@ -25,22 +27,27 @@ struct BatchRow {
   int state_position = 0;
 };
 
-// Lays rows out as a ForwardContext, keeping the memory until the next Pack. One thread.
+// Lays rows out as a ForwardContext on the backend's device, keeping the memory until the next
+// Pack. Rank thread only.
 class BatchPacker {
  public:
-  explicit BatchPacker(int page_size) : page_size_(page_size) {}
+  BatchPacker(int page_size, Backend* backend) : page_size_(page_size), backend_(backend) {}
   // The context is valid until the next call. Logits rows are in the order of `rows`.
-  const ForwardContext& Pack(absl::Span<const BatchRow> rows);
+  // RESOURCE_EXHAUSTED names the bytes, if a batch larger than any before has no room.
+  absl::StatusOr<ForwardContext> Pack(absl::Span<const BatchRow> rows);
 
  private:
   void Clear();
   void Append(const BatchRow& row, size_t page_table_stride);
+  absl::Status Upload();
 
   const int page_size_;
+  Backend* const backend_;
   std::vector<int32_t> token_ids_, positions_, query_start_, page_table_, logits_rows_;
   std::vector<int32_t> state_slots_, first_positions_, final_positions_, state_positions_;
   std::vector<int64_t> slot_mapping_;
-  ForwardContext context_;
+  std::vector<int32_t> packed_;  // all of them, one after the other
+  Tensor device_;                // [at least packed_.size()], i32
 };
 
 }  // namespace krait

@@ -65,7 +65,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const ModelRunn
     ASSIGN_OR_RETURN(state.states,
                      StateStorage::Create(std::move(spec), options.num_state_slots, backend));
   }
-  state.packer = std::make_unique<BatchPacker>(options.page_size);
+  state.packer = std::make_unique<BatchPacker>(options.page_size, backend);
   ASSIGN_OR_RETURN(
       state.logits,
       backend->Allocate(DType::kF32, {options.max_logits, state.model->vocab_shard().size()}));
@@ -77,7 +77,7 @@ ModelRunner::ModelRunner() : state_(std::make_unique<State>()) {}
 ModelRunner::~ModelRunner() = default;
 
 absl::StatusOr<TensorView> ModelRunner::Forward(absl::Span<const BatchRow> rows) {
-  ForwardContext context = state_->packer->Pack(rows);
+  ASSIGN_OR_RETURN(ForwardContext context, state_->packer->Pack(rows));
   context.traffic = &state_->traffic;
   CHECK(1 <= context.num_tokens && context.num_tokens <= state_->options.max_tokens);
   CHECK_LE(context.num_logits, state_->options.max_logits);

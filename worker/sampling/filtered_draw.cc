@@ -15,7 +15,7 @@ namespace {
 constexpr int kFirstCandidates = 64;
 constexpr int kCandidateGrowth = 8;
 
-std::vector<uint64_t> Masses(Backend* backend, const RowState& state,
+std::vector<uint64_t> Masses(Backend* host, const RowState& state,
                              absl::Span<const Candidate> candidates) {
   std::vector<float> logits;
   for (const Candidate& candidate : candidates) logits.push_back(candidate.logit);
@@ -24,12 +24,12 @@ std::vector<uint64_t> Masses(Backend* backend, const RowState& state,
     rows.push_back({{&logit, 1, 0, nullptr}, state.head.max, state.params->temperature});
   }
   std::vector<uint64_t> masses(rows.size());
-  backend->ExpMass(rows, absl::MakeSpan(masses));
+  host->ExpMass(rows, absl::MakeSpan(masses));
   return masses;
 }
 
 // The candidates lie on every rank, so each draws the same without another exchange.
-void DrawFrom(Backend* backend, size_t num_kept, RowState& state) {
+void DrawFrom(Backend* host, size_t num_kept, RowState& state) {
   state.top.resize(num_kept);
   std::sort(state.top.begin(), state.top.end(),
             [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
@@ -42,14 +42,14 @@ void DrawFrom(Backend* backend, size_t num_kept, RowState& state) {
   GumbelRow row = NoiseRow(state, -std::numeric_limits<float>::infinity());
   row.shard = {logits.data(), static_cast<int64_t>(logits.size()), 0, ids.data()};
   GumbelBest best;
-  backend->GumbelArgmax({&row, 1}, absl::MakeSpan(&best, 1));
+  host->GumbelArgmax({&row, 1}, absl::MakeSpan(&best, 1));
   state.token.id = best.id;
 }
 
 }  // namespace
 
-absl::Status DrawFiltered(Backend* backend, const ShardExchange& exchange, int max_shard_size,
-                          RowStates rows) {
+absl::Status DrawFiltered(Backend* backend, Backend* host, const ShardExchange& exchange,
+                          int max_shard_size, RowStates rows) {
   for (RowState* state : rows) {
     const int first = state->params->top_k > 0 ? state->params->top_k : kFirstCandidates;
     state->wanted = std::min(first, max_shard_size);
@@ -68,12 +68,11 @@ absl::Status DrawFiltered(Backend* backend, const ShardExchange& exchange, int m
                              .top_k = state.params->top_k,
                              .top_p = state.params->top_p,
                              .total_mass = state.total_mass};
-      const auto kept =
-          CutCandidates(cut, state.top, complete, [&](absl::Span<const Candidate> candidates) {
-            return Masses(backend, state, candidates);
-          });
+      const auto kept = CutCandidates(
+          cut, state.top, complete,
+          [&](absl::Span<const Candidate> candidates) { return Masses(host, state, candidates); });
       if (kept.has_value()) {
-        DrawFrom(backend, *kept, state);
+        DrawFrom(host, *kept, state);
       } else {
         state.wanted = static_cast<int>(
             std::min<int64_t>(int64_t{state.wanted} * kCandidateGrowth, max_shard_size));

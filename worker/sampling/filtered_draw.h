@@ -9,8 +9,8 @@ namespace krait {
 
 // Draws the tokens of rows with top_k or top_p: fetches longer and longer lists of the largest
 // logits until every row's cut is known, at most `max_shard_size` of a rank. Needs each row's head
-// and total_mass. Fails only if the gather fails.
-absl::Status DrawFiltered(Backend* backend, const ShardExchange& exchange, int max_shard_size,
-                          RowStates rows);
+// and total_mass. `host` works on the lists, which lie on the host. Fails only if the gather fails.
+absl::Status DrawFiltered(Backend* backend, Backend* host, const ShardExchange& exchange,
+                          int max_shard_size, RowStates rows);
 
 }  // namespace krait

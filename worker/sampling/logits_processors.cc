@@ -33,14 +33,17 @@ std::vector<BiasEntry> Biases(const SampleRow& row, const VocabShard& shard) {
   return entries;
 }
 
-void KeepRaw(absl::Span<const BiasEntry> biases, absl::Span<const TokenCount> counts,
-             ProcessorRow& row) {
+void KeepRaw(Backend* backend, absl::Span<const BiasEntry> biases,
+             absl::Span<const TokenCount> counts, ProcessorRow& row) {
   std::vector<TokenId> ids;
   for (const BiasEntry& entry : biases) ids.push_back(entry.id);
   for (const TokenCount& count : counts) ids.push_back(count.id);
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  for (TokenId id : ids) row.raw.push_back({row.shard.logits[IndexOf(row.shard, id)], id});
+  if (ids.empty()) return;
+  std::vector<float> logits(row.shard.n);
+  backend->CopyToHost(TensorView(row.shard.logits, DType::kF32, {row.shard.n}), logits.data());
+  for (TokenId id : ids) row.raw.push_back({logits[IndexOf(row.shard, id)], id});
 }
 
 }  // namespace
@@ -59,7 +62,7 @@ void ProcessLogits(Backend* backend, const VocabShard& shard, absl::Span<Process
     biases.push_back(Biases(*row.row, shard));
     counts.push_back(row.row->params->has_penalties() ? counter.Count(*row.row)
                                                       : std::vector<TokenCount>());
-    if (row.keep_raw) KeepRaw(biases.back(), counts.back(), row);
+    if (row.keep_raw) KeepRaw(backend, biases.back(), counts.back(), row);
   }
   std::vector<BiasRow> bias_rows;
   std::vector<PenaltyRow> penalty_rows;

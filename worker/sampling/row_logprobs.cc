@@ -15,6 +15,12 @@ struct OwnedLogit {
   uint32_t owned = 0;
 };
 
+float ReadLogit(Backend* backend, const LogitsShard& shard, TokenId id) {
+  float logit = 0;
+  backend->CopyToHost(TensorView(shard.logits + IndexOf(shard, id), DType::kF32, {1}), &logit);
+  return logit;
+}
+
 }  // namespace
 
 absl::Status ReadRawLogits(Backend* backend, const ShardExchange& exchange, const RowStates& rows) {
@@ -38,7 +44,7 @@ absl::Status ReadRawLogits(Backend* backend, const ShardExchange& exchange, cons
   return absl::OkStatus();
 }
 
-absl::Status FillLogprobs(const VocabShard& shard, const ShardExchange& exchange,
+absl::Status FillLogprobs(Backend* backend, const VocabShard& shard, const ShardExchange& exchange,
                           const RowStates& rows) {
   if (rows.empty()) return absl::OkStatus();
   std::vector<OwnedLogit> sent;
@@ -50,7 +56,7 @@ absl::Status FillLogprobs(const VocabShard& shard, const ShardExchange& exchange
           state->replaced.begin(), state->replaced.end(), id,
           [](const Candidate& candidate, TokenId wanted) { return candidate.id < wanted; });
       const bool replaced = it != state->replaced.end() && it->id == id;
-      own = {replaced ? it->logit : state->shard.logits[IndexOf(state->shard, id)], 1};
+      own = {replaced ? it->logit : ReadLogit(backend, state->shard, id), 1};
     }
     sent.push_back(own);
   }

@@ -13,7 +13,7 @@ absl::Status ReadRawLogits(Backend* backend, const ShardExchange& exchange, cons
 
 // ... and once the tokens are drawn and the heads are everyone's, into token.logprobs. Both fail
 // only if the gather fails.
-absl::Status FillLogprobs(const VocabShard& shard, const ShardExchange& exchange,
+absl::Status FillLogprobs(Backend* backend, const VocabShard& shard, const ShardExchange& exchange,
                           const RowStates& rows);
 
 }  // namespace krait

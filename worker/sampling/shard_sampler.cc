@@ -34,8 +34,9 @@ void KeepBetter(const GumbelBest& other, GumbelBest& best) {
 // One Sample call.
 class Draw {
  public:
-  Draw(Backend* backend, const VocabShard& shard, int num_ranks, ShardSampler::Gather gather)
-      : backend_(backend), shard_(shard), exchange_(num_ranks, gather) {}
+  Draw(Backend* backend, Backend* host, const VocabShard& shard, int num_ranks,
+       ShardSampler::Gather gather)
+      : backend_(backend), host_(host), shard_(shard), exchange_(num_ranks, gather) {}
 
   absl::StatusOr<std::vector<SampledToken>> Run(const TensorView& logits,
                                                 absl::Span<const SampleRow> rows);
@@ -57,6 +58,7 @@ class Draw {
   }
 
   Backend* const backend_;
+  Backend* const host_;
   const VocabShard& shard_;
   const ShardExchange exchange_;
   std::vector<RowState> states_;
@@ -186,10 +188,10 @@ absl::StatusOr<std::vector<SampledToken>> Draw::Run(const TensorView& logits,
   RETURN_IF_ERROR(ExchangeHeads());
   const auto noisy = [](const RowState& s) { return s.finite() && !s.params->greedy(); };
   RETURN_IF_ERROR(DrawWithNoise(Select(noisy)));
-  RETURN_IF_ERROR(DrawFiltered(backend_, exchange_, max_shard_size_, Select([&](const RowState& s) {
-                                 return noisy(s) && s.filtered();
-                               })));
-  RETURN_IF_ERROR(FillLogprobs(shard_, exchange_, Select([](const RowState& s) {
+  RETURN_IF_ERROR(
+      DrawFiltered(backend_, host_, exchange_, max_shard_size_,
+                   Select([&](const RowState& s) { return noisy(s) && s.filtered(); })));
+  RETURN_IF_ERROR(FillLogprobs(backend_, shard_, exchange_, Select([](const RowState& s) {
                                  return s.finite() && s.wants_logprobs();
                                })));
   std::vector<SampledToken> tokens;
@@ -200,13 +202,16 @@ absl::StatusOr<std::vector<SampledToken>> Draw::Run(const TensorView& logits,
 }  // namespace
 
 ShardSampler::ShardSampler(Backend* backend, VocabShard shard, int num_ranks)
-    : backend_(backend), shard_(std::move(shard)), num_ranks_(num_ranks) {}
+    : backend_(backend),
+      host_(CreateCpuBackend({})),
+      shard_(std::move(shard)),
+      num_ranks_(num_ranks) {}
 
 absl::StatusOr<std::vector<SampledToken>> ShardSampler::Sample(const TensorView& logits,
                                                                absl::Span<const SampleRow> rows,
                                                                Gather gather) {
   if (rows.empty()) return std::vector<SampledToken>();
-  return Draw(backend_, shard_, num_ranks_, gather).Run(logits, rows);
+  return Draw(backend_, host_.get(), shard_, num_ranks_, gather).Run(logits, rows);
 }
 
 }  // namespace krait

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -60,12 +61,15 @@ class ShardSampler {
   // `backend` outlives this. Rank thread only.
   ShardSampler(Backend* backend, VocabShard shard, int num_ranks);
 
-  // `logits` [rows.size(), shard.size()] f32; overwritten. Fails only if `gather` fails.
+  // `logits` [rows.size(), shard.size()] f32, of the backend's device; overwritten. Fails only if
+  // `gather` fails.
   absl::StatusOr<std::vector<SampledToken>> Sample(const TensorView& logits,
                                                    absl::Span<const SampleRow> rows, Gather gather);
 
  private:
   Backend* const backend_;
+  // For lists of candidates, which lie on the host: the same bits on every device.
+  const std::unique_ptr<Backend> host_;
   const VocabShard shard_;
   const int num_ranks_;
 };

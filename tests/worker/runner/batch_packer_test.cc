@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <vector>
 
 namespace krait {
@@ -20,13 +21,14 @@ TEST(BatchPackerTest, LaysRowsOutOneAfterTheOther) {
   const std::vector<TokenId> verification = {21, 22, 23};
   const std::vector<PageId> prompt_pages = {7, 2};
   const std::vector<PageId> other_pages = {5, 0, 9};
-  BatchPacker packer(4);
-  const ForwardContext& context =
-      packer.Pack({{.token_ids = prompt, .first_position = 0, .page_table = prompt_pages},
-                   {.token_ids = verification,
-                    .first_position = 7,
-                    .page_table = other_pages,
-                    .num_logits = 3}});
+  const std::unique_ptr<Backend> backend = CreateCpuBackend({});
+  BatchPacker packer(4, backend.get());
+  const ForwardContext context =
+      *packer.Pack({{.token_ids = prompt, .first_position = 0, .page_table = prompt_pages},
+                    {.token_ids = verification,
+                     .first_position = 7,
+                     .page_table = other_pages,
+                     .num_logits = 3}});
   EXPECT_EQ(context.num_tokens, 9);
   EXPECT_EQ(context.num_sequences, 2);
   EXPECT_THAT(List(context.token_ids, 9), ElementsAre(11, 12, 13, 14, 15, 16, 21, 22, 23));
@@ -42,9 +44,10 @@ TEST(BatchPackerTest, LaysRowsOutOneAfterTheOther) {
 TEST(BatchPackerTest, ForgetsTheLastBatch) {
   const std::vector<TokenId> tokens = {1, 2};
   const std::vector<PageId> pages = {3};
-  BatchPacker packer(2);
-  packer.Pack({{.token_ids = tokens, .page_table = pages, .num_logits = 2}});
-  const ForwardContext& context = packer.Pack({{.token_ids = absl::MakeConstSpan(tokens).subspan(1),
+  const std::unique_ptr<Backend> backend = CreateCpuBackend({});
+  BatchPacker packer(2, backend.get());
+  ASSERT_TRUE(packer.Pack({{.token_ids = tokens, .page_table = pages, .num_logits = 2}}).ok());
+  const ForwardContext context = *packer.Pack({{.token_ids = absl::MakeConstSpan(tokens).subspan(1),
                                                 .first_position = 1,
                                                 .page_table = pages,
                                                 .num_logits = 0}});
@@ -56,8 +59,9 @@ TEST(BatchPackerTest, ForgetsTheLastBatch) {
 TEST(BatchPackerDeathTest, TokensBeyondTheirPagesAreABug) {
   const std::vector<TokenId> tokens = {1, 2, 3};
   const std::vector<PageId> pages = {3};
-  BatchPacker packer(2);
-  EXPECT_DEATH(packer.Pack({{.token_ids = tokens, .page_table = pages}}), "Check failed");
+  const std::unique_ptr<Backend> backend = CreateCpuBackend({});
+  BatchPacker packer(2, backend.get());
+  EXPECT_DEATH((void)packer.Pack({{.token_ids = tokens, .page_table = pages}}), "Check failed");
 }
 
 }  // namespace
