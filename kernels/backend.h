@@ -80,4 +80,8 @@ struct CpuBackendOptions {
 
 std::unique_ptr<Backend> CreateCpuBackend(const CpuBackendOptions& options);
 
+// The device's backend; `num_threads` is for a CPU. UNAVAILABLE says why there is no such device,
+// FAILED_PRECONDITION that this build has no CUDA.
+absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(Device device, int num_threads);
+
 }  // namespace krait

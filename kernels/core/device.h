@@ -1,6 +1,9 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
 
 namespace krait {
 
@@ -14,5 +17,8 @@ struct Device {
     return (kind == DeviceKind::kCpu ? "cpu:" : "cuda:") + std::to_string(index);
   }
 };
+
+// "cpu" or "" (cpu:0), "cuda" (cuda:0), "cuda:3". INVALID_ARGUMENT says what is taken.
+absl::StatusOr<Device> ParseDevice(std::string_view text);
 
 }  // namespace krait

@@ -1,0 +1,23 @@
+#include "kernels/backend.h"
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#if KRAIT_CUDA
+#include "kernels/cuda/create_cuda_backend.h"
+#endif
+
+namespace krait {
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(Device device, int num_threads) {
+  if (device.kind == DeviceKind::kCpu) {
+    return CreateCpuBackend({.index = device.index, .num_threads = num_threads});
+  }
+#if KRAIT_CUDA
+  return CreateCudaBackend(device.index);
+#else
+  return absl::FailedPreconditionError(
+      absl::StrCat("no ", device.ToString(), ": this build has no CUDA (CMake preset cuda)"));
+#endif
+}
+
+}  // namespace krait

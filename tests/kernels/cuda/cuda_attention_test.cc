@@ -1,0 +1,50 @@
+#include "tests/kernels/cuda/mirror_backend.h"
+#include "tests/kernels/paged_attention_scene.h"
+
+namespace krait::kernels {
+namespace {
+
+class CudaAttentionTest : public ::testing::Test {
+ protected:
+  const std::unique_ptr<Backend> cpu_ = CreateCpuBackend({});
+  const std::unique_ptr<Backend> cuda_ = CreateMirrorBackend();
+};
+
+std::vector<Scene> Scenes() {
+  std::vector<Scene> scenes = {
+      Scene(1, 1, 8, 4, {{1, 1}, {3, 2}}),
+      Scene(9, 3, 64, 16, {{130, 5}, {1, 1}, {128, 1}, {257, 40}}),
+      Scene(8, 2, 128, 16, {{700, 3}, {129, 2}}),
+      Scene(6, 1, 40, 32, {{300, 9}}),
+      Scene(2, 2, 512, 8, {{150, 2}}),
+      Scene(4, 2, 64, 16, {{600, 12}, {90, 4}}),
+  };
+  scenes.back().window = 140;
+  scenes.back().PoisonUnseenKeys();
+  return scenes;
+}
+
+TEST_F(CudaAttentionTest, AgreesWithTheCpu) {
+  for (Scene& scene : Scenes()) {
+    const std::vector<float> cpu = scene.Run(*cpu_, AllTokens(scene));
+    const std::vector<float> cuda = scene.Run(*cuda_, AllTokens(scene));
+    for (size_t i = 0; i < cpu.size(); ++i) {
+      ASSERT_NEAR(cpu[i], cuda[i], 3e-6 * (1 + std::abs(cpu[i]))) << scene.head_dim;
+    }
+  }
+}
+
+TEST_F(CudaAttentionTest, ATokensBitsAreItsOwn) {
+  for (Scene& scene : Scenes()) {
+    const std::vector<float> all = scene.Run(*cuda_, AllTokens(scene));
+    const size_t width = all.size() / scene.num_tokens;
+    for (int token = 0; token < scene.num_tokens; ++token) {
+      ASSERT_EQ(BitsOf(scene.Run(*cuda_, {token})),
+                BitsOf(std::vector<float>(all.begin() + token * width,
+                                          all.begin() + (token + 1) * width)));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace krait::kernels
