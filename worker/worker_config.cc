@@ -207,6 +207,19 @@ absl::Status SetAddresses(const WorkerConfig& config, WorkerOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status SetDevice(const WorkerConfig& config, WorkerOptions& options) {
+  const absl::StatusOr<Device> device = ParseDevice(config.device());
+  if (!device.ok()) return FieldError("device", std::string(device.status().message()));
+  options.device = *device;
+  if (options.device.kind == DeviceKind::kCuda && config.tensor_parallel_size() > 1) {
+    return FieldError(
+        "tensor_parallel_size",
+        absl::StrCat("must be 1 with device cuda, whose ranks cannot add up yet, got ",
+                     config.tensor_parallel_size()));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<WorkerOptions> MakeWorkerOptions(const WorkerConfig& config, int num_cores) {
@@ -221,6 +234,7 @@ absl::StatusOr<WorkerOptions> MakeWorkerOptions(const WorkerConfig& config, int 
   options.role = config.role() == WorkerConfig::DRAFT ? WorkerRole::kDraft : WorkerRole::kTarget;
   options.port_file = config.port_file();
   ASSIGN_OR_RETURN(options.log, MakeLogOptions(config.log_format(), config.log_verbosity()));
+  RETURN_IF_ERROR(SetDevice(config, options));
   options.weight_dtype = config.weight_dtype() == WorkerConfig::F32 ? DType::kF32 : DType::kBF16;
   options.rope_scaling = RopeScalingRuleOf(config);
   options.threads = num_cores;

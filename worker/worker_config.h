@@ -9,6 +9,7 @@
 #include "common/grpc_server.h"
 #include "common/log_format.h"
 #include "common/owned_units.h"
+#include "kernels/core/device.h"
 #include "kernels/core/dtype.h"
 #include "krait/config.pb.h"
 #include "worker/models/model_config.h"
@@ -38,6 +39,7 @@ struct WorkerOptions {
   int process_index = 0;
   HostPort group_address;  // of process 0; if processes > 1
   int threads = 1;         // over the ranks of this process
+  Device device;
   DType weight_dtype = DType::kBF16;
   RopeScalingRule rope_scaling = RopeScalingRule::kByNames;
   int page_size = 16;

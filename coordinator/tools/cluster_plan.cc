@@ -172,6 +172,8 @@ void AddClusterOptions(CLI::App& app, ClusterOptions& options) {
       ->check(CLI::Range(1, kMaxRanks));
   app.add_option("--threads", options.threads, "threads of the target worker (default: all cores)")
       ->check(CLI::Range(1, kMaxThreads));
+  text("--device", options.device, "DEVICE",
+       "where target and draft run: cpu (default), cuda or cuda:N");
   text("--weight-dtype", options.weight_dtype, "TYPE", "default bf16")
       ->check(CLI::IsMember({"bf16", "f32"}, CLI::ignore_case));
   text("--draft-model", options.draft_model, "PATH", "a draft, served by a process of its own");
@@ -189,6 +191,9 @@ absl::StatusOr<ClusterConfig> MakeClusterConfig(const ClusterOptions& options) {
     FindOrAdd(WorkerConfig::DRAFT, config).set_model_path(*options.draft_model);
   }
   RETURN_IF_ERROR(ApplyTargetOptions(options, FindOrAdd(WorkerConfig::TARGET, config)));
+  if (options.device) {
+    for (WorkerConfig& worker : *config.mutable_workers()) worker.set_device(*options.device);
+  }
   ApplyCoordinatorOptions(options, config);
   if (config.coordinator().listen().empty() && !options.config) {
     config.mutable_coordinator()->set_listen("127.0.0.1:50051");

@@ -12,7 +12,8 @@ namespace krait {
 
 // The options of `krait up`: a configuration file, or what stands for one. Absent: not given.
 struct ClusterOptions {
-  std::optional<std::string> config, model, model_name, weight_dtype, draft_model, draft_tokens;
+  std::optional<std::string> config, model, model_name, device, weight_dtype, draft_model,
+      draft_tokens;
   std::optional<std::string> listen, admin_listen, run_dir;
   std::optional<int> tp, processes, threads;
   bool ngram = false;

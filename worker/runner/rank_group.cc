@@ -118,9 +118,10 @@ absl::Status RankGroup::State::MakeRanks() {
   std::vector<Backend*> backends;
   for (int i = 0; i < num_ranks; ++i) {
     const int64_t num_threads = OwnedUnits(options.num_threads, i, num_ranks).size();
-    ranks[i].backend =
-        CreateCpuBackend({.index = static_cast<int>(own.begin) + i,
-                          .num_threads = static_cast<int>(std::max<int64_t>(1, num_threads))});
+    Device device = options.device;
+    device.index += static_cast<int>(own.begin) + i;
+    ASSIGN_OR_RETURN(ranks[i].backend,
+                     CreateBackend(device, static_cast<int>(std::max<int64_t>(1, num_threads))));
     backends.push_back(ranks[i].backend.get());
   }
   if (processes != nullptr) return SwapAddresses();

@@ -21,6 +21,7 @@ struct RankGroupOptions {
   std::optional<ModelConfig> synthetic;  // of weights nobody trained, instead of model_path
   RopeScalingRule rope_scaling = RopeScalingRule::kByNames;
   int tensor_parallel_size = 1;  // ranks of all processes
+  Device device;                 // rank r has the index + r; with CUDA there is one rank
   int num_threads = 1;           // over the ranks of this process, at least one each
   ModelRunnerOptions runner;     // on_progress: called by rank threads, one at a time, over all of
                                  // this process

@@ -59,6 +59,7 @@ absl::Status DraftRole::Load(const std::function<void(double)>& on_progress) {
   DraftModelOptions draft;
   draft.model_path = options_.model_path;
   draft.rope_scaling = options_.rope_scaling;
+  draft.device = options_.device;
   draft.num_threads = options_.threads;
   draft.runner.weight_dtype = options_.weight_dtype;
   draft.runner.page_size = options_.page_size;

@@ -35,6 +35,7 @@ DraftModelOptions MakeDraftModelOptions(const WorkerOptions& options,
                                         const std::string& tokenizer_digest, int vocab_size) {
   DraftModelOptions draft;
   draft.model_path = options.draft_model_path;
+  draft.device = options.device;
   draft.num_threads = options.threads;
   draft.runner.weight_dtype = options.weight_dtype;
   draft.runner.page_size = options.page_size;

@@ -18,7 +18,7 @@ absl::StatusOr<std::unique_ptr<DraftModel>> DraftModel::Load(const DraftModelOpt
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options.model_path));
   ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(checkpoint, options.rope_scaling));
   std::unique_ptr<DraftModel> model(new DraftModel);
-  model->backend_ = CreateCpuBackend({.index = 0, .num_threads = options.num_threads});
+  ASSIGN_OR_RETURN(model->backend_, CreateBackend(options.device, options.num_threads));
   Backend* backend = model->backend_.get();
   model->comm_ = std::move(CreateInProcessGroup(absl::MakeConstSpan(&backend, 1))[0]);
   ModelRunnerOptions runner = options.runner;

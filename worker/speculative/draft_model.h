@@ -13,6 +13,7 @@ namespace krait {
 struct DraftModelOptions {
   std::string model_path;
   RopeScalingRule rope_scaling = RopeScalingRule::kByNames;
+  Device device;
   int num_threads = 1;
   // num_pages 0: for max_sequences of the model's whole context; num_state_slots 0: max_sequences.
   ModelRunnerOptions runner;

@@ -54,6 +54,13 @@ void AddEngineOptions(CLI::App& app, EngineFlags& flags) {
   app.add_option("--threads", group.num_threads, "over all ranks (default: one a core)")
       ->check(CLI::Range(1, kMaxThreads));
   app.add_option_function<std::string>(
+         "--device", [&group](const std::string& text) { group.device = *ParseDevice(text); },
+         "cpu (default), cuda or cuda:N")
+      ->type_name("DEVICE")
+      ->check(
+          [](const std::string& text) { return std::string(ParseDevice(text).status().message()); },
+          "");
+  app.add_option_function<std::string>(
          "--weight-dtype",
          [&group](const std::string& text) {
            group.runner.weight_dtype = text == "f32" ? DType::kF32 : DType::kBF16;
@@ -81,6 +88,7 @@ absl::StatusOr<std::unique_ptr<Proposer>> MakeProposerOf(const EngineFlags& flag
   ASSIGN_OR_RETURN(const Vocabulary vocabulary, Vocabulary::Load(flags.config.group.model_path));
   ProposerOptions options{.kind = "draft_model", .draft = {}};
   options.draft.model_path = flags.draft;
+  options.draft.device = flags.config.group.device;
   options.draft.num_threads = flags.config.group.num_threads;
   options.draft.runner.weight_dtype = flags.config.group.runner.weight_dtype;
   options.draft.runner.num_pages = flags.config.group.runner.num_pages;
