@@ -10,9 +10,8 @@ namespace krait {
 absl::StatusOr<Device> ParseDevice(std::string_view text) {
   constexpr int kMaxIndex = 1023;
   const auto wrong = [text] {
-    return absl::InvalidArgumentError(
-        absl::StrCat("must be cpu, cuda or cuda:N with N in [0, ", kMaxIndex, "], got '",
-                     std::string(text), "'"));
+    return absl::InvalidArgumentError(absl::StrCat("must be cpu, cuda or cuda:N with N in [0, ",
+                                                   kMaxIndex, "], got '", std::string(text), "'"));
   };
   if (text.empty() || text == "cpu") return Device{};
   Device device{.kind = DeviceKind::kCuda};
