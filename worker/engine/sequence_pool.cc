@@ -17,8 +17,6 @@ void InsertByArrival(List& list, Sequence* sequence) {
   list.insert(std::upper_bound(list.begin(), list.end(), sequence, Older), sequence);
 }
 
-bool HoldsPages(const Sequence* sequence) { return sequence->cursor.num_pages() > 0; }
-
 }  // namespace
 
 absl::Status CheckFitsCache(const CacheConfig& cache, int num_choices, int prompt_tokens,
@@ -122,7 +120,7 @@ PoolChanges SequencePool::Update() {
   while (!waiting_.empty()) {
     const int count = waiting_.front()->admit_together;
     if (static_cast<int>(running_.size()) + count > config_.max_running) break;
-    if (!TryAdmitTogether(count)) break;
+    if (!TryAdmit(count)) break;
     for (int i = 0; i < count; ++i) {
       Sequence* next = waiting_.front();
       waiting_.pop_front();
@@ -135,25 +133,41 @@ PoolChanges SequencePool::Update() {
   return changes;
 }
 
-// The first `count` that wait, or none of them.
-bool SequencePool::TryAdmitTogether(int count) {
-  const int64_t first = waiting_.front()->arrival;
-  for (int i = 0; i < count; ++i) {
-    if (TryAdmit(*waiting_[i], {first, waiting_[i]->arrival + 1})) continue;
-    while (count > 1 && i-- > 0) cache_.Release(waiting_[i]->cursor);
-    return false;
-  }
-  return true;
-}
-
-// The only place that takes from the pools for a sequence that begins, so that it gets all or none.
-bool SequencePool::TryAdmit(Sequence& sequence, Arrivals together) {
+int SequencePool::TokensToAdmit(const Sequence& sequence) const {
   const int rest = sequence.max_tokens - sequence.num_generated();
   const bool whole = sequence.num_preemptions >= config_.max_preemptions;
   const int output = whole ? rest : std::min(rest, config_.reserved_output_tokens);
-  const int num_tokens = static_cast<int>(sequence.tokens.size()) + output;
-  while (!cache_.Admit(sequence.cursor, num_tokens).ok()) {
-    if (!FreeIdlePages(together)) return false;
+  return static_cast<int>(sequence.tokens.size()) + output;
+}
+
+// Whether all that does not run would be enough for the first `count` that wait: otherwise nobody
+// is to lose anything.
+bool SequencePool::CanAdmit(int count) const {
+  const Arrivals together{waiting_.front()->arrival, waiting_[count - 1]->arrival + 1};
+  int pages = cache_.num_free_pages();
+  int slots = cache_.num_free_state_slots();
+  for (const auto& [id, sequence] : sequences_) {
+    if (!IsIdle(*sequence, together)) continue;
+    pages += sequence->cursor.num_pages();
+    slots += sequence->cursor.state_slot != kNullSlot;
+  }
+  for (int i = 0; i < count; ++i) {
+    const CacheCursor& cursor = waiting_[i]->cursor;
+    pages -= std::max(0, cache_.PagesFor(TokensToAdmit(*waiting_[i])) - cursor.num_pages());
+    slots -= cache_.num_state_slots() > 0 && cursor.state_slot == kNullSlot;
+  }
+  return pages >= 0 && slots >= 0;
+}
+
+// The only place that takes from the pools for sequences that begin: the first `count` that wait
+// get all they need, or none of them anything.
+bool SequencePool::TryAdmit(int count) {
+  if (!CanAdmit(count)) return false;
+  const Arrivals together{waiting_.front()->arrival, waiting_[count - 1]->arrival + 1};
+  for (int i = 0; i < count; ++i) {
+    while (!cache_.Admit(waiting_[i]->cursor, TokensToAdmit(*waiting_[i])).ok()) {
+      CHECK(FreeIdlePages(together)) << "sequence=" << waiting_[i]->id;
+    }
   }
   return true;
 }
@@ -175,12 +189,16 @@ bool SequencePool::Grow(Sequence& sequence, PoolChanges& changes) {
   return true;
 }
 
+// Whether it holds pages that it does not use now.
+bool SequencePool::IsIdle(const Sequence& sequence, Arrivals keep) const {
+  const bool kept = sequence.arrival >= keep.begin && sequence.arrival < keep.end;
+  return !kept && sequence.state != SequenceState::kRunning && sequence.cursor.num_pages() > 0;
+}
+
 // Takes the pages of one sequence that does not run: whose client does not read first, then the
 // youngest that waits. False if there is none.
 bool SequencePool::FreeIdlePages(Arrivals keep) {
-  const auto usable = [keep](const Sequence* one) {
-    return (one->arrival < keep.begin || one->arrival >= keep.end) && HoldsPages(one);
-  };
+  const auto usable = [&](const Sequence* one) { return IsIdle(*one, keep); };
   if (const auto it = std::find_if(paused_.begin(), paused_.end(), usable); it != paused_.end()) {
     ReleasePages(**it);
     return true;

@@ -34,9 +34,10 @@ struct PoolChanges {
 
 // Who waits, runs or is paused, and which pages each has. Waiting sequences are admitted in the
 // order of their arrival, each once its known tokens and the next reserved_output_tokens fit, the
-// choices of a request together: one that was preempted goes before all that came after it. Running sequences grow page by page. When
-// there is none left, sequences that do not run lose theirs, then the youngest that runs is
-// preempted: it loses its pages and waits to have its tokens computed again.
+// choices of a request together: one that was preempted goes before all that came after it. Who
+// does not run (paused, then waiting) loses its pages to an admission, if that is enough for it,
+// and to those that run. These grow page by page; when none is left the youngest is preempted: it
+// loses its pages and waits to have its tokens computed again.
 //
 // So the oldest always advances, and since a sequence is preempted at most max_preemptions times
 // before it holds pages for its whole output, everybody's turn comes. Engine thread only.
@@ -49,7 +50,7 @@ class SequencePool {
   // Ends a sequence in whatever state it is; its pages are free at once. False if it is unknown.
   bool End(SequenceId id);
   // Takes it out of the steps; it keeps its pages until they are needed or the paused hold too
-  // many. No effect on an unknown or paused one.
+  // many. Not before its request has been admitted. No effect on an unknown or paused one.
   void Pause(SequenceId id);
   // It waits for its place, before all that came after it. No effect unless it is paused.
   void Resume(SequenceId id);
@@ -78,9 +79,11 @@ class SequencePool {
     int64_t end = 0;
   };
 
-  bool TryAdmitTogether(int count);
-  bool TryAdmit(Sequence& sequence, Arrivals together);
+  int TokensToAdmit(const Sequence& sequence) const;
+  bool CanAdmit(int count) const;
+  bool TryAdmit(int count);
   bool Grow(Sequence& sequence, PoolChanges& changes);
+  bool IsIdle(const Sequence& sequence, Arrivals keep) const;
   bool FreeIdlePages(Arrivals keep);
   Sequence* YoungestToPreempt() const;
   void ReleasePages(Sequence& sequence);

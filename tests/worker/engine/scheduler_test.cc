@@ -37,7 +37,8 @@ class SchedulerScript {
   std::string New(const DataCommand& command) {
     scheduler_ = std::make_unique<Scheduler>(
         SchedulerConfig{.pool = {.cache = {.num_pages = command.Int("pages", 100),
-                                           .page_size = command.Int("page", 16)},
+                                           .page_size = command.Int("page", 16),
+                                           .num_state_slots = command.Int("slots", 0)},
                                  .max_running = command.Int("running", 4),
                                  .reserved_output_tokens = command.Int("reserve", 1024),
                                  .max_paused_pages = command.Int("paused", 0)},
