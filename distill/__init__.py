@@ -1,0 +1,1 @@
+"""Turns a Transformer into a hybrid of attention and Mamba layers, and makes its draft."""

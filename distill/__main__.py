@@ -1,0 +1,31 @@
+"""python3 -m distill COMMAND: see distill/README.md."""
+
+import argparse
+import importlib
+import sys
+
+from .errors import DataError, UserError
+
+COMMANDS = {
+    "convert": "a Transformer becomes an untrained hybrid, or .bin files safetensors",
+}
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="distill", description=sys.modules[__package__].__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in COMMANDS.items():
+        module = importlib.import_module(f".{name}", __package__)
+        sub = commands.add_parser(name, help=text, description=module.__doc__)
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except UserError as error:
+        print(f"distill {args.command}: {error}", file=sys.stderr)
+        return 65 if isinstance(error, DataError) else 64
+
+
+if __name__ == "__main__":
+    sys.exit(main())
