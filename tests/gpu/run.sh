@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Runs everything labelled gpu from a bundle (deploy/bundle.sh), on a machine with a GPU, and prints one
 # table. Exit code 0 only if something ran and nothing failed.
-
 set -euo pipefail
 shopt -s inherit_errexit
 BUNDLE=$(cd "${1:-$(dirname "$0")}" && pwd)
@@ -14,8 +13,8 @@ run_tests() {
   local binary
   for binary in "$BUNDLE"/tests/*; do
     echo "run.sh: $(basename "$binary")" >&2
-    GTEST_OUTPUT="xml:$results/$(basename "$binary").xml" "$binary" --gtest_brief=1 ||
-      echo "run.sh: $(basename "$binary") ended with $?" >&2
+    # A binary that dies leaves no file, and the run fails.
+    GTEST_OUTPUT="xml:$results/$(basename "$binary").xml" "$binary" --gtest_brief=1 || status=1
   done
 }
 
@@ -39,5 +38,7 @@ sys.exit(0 if ran and not failed else 1)
 PY
 }
 
+status=0
 run_tests
-table
+table || status=1
+exit "$status"
