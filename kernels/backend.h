@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/core/device.h"
@@ -24,6 +25,13 @@
 
 namespace krait {
 
+// Ops that were recorded, to run again on the same memory, with whatever it then holds.
+class RecordedOps {
+ public:
+  virtual ~RecordedOps() = default;
+  virtual void Run() = 0;  // in the order of the backend's other ops
+};
+
 // One device's ops. Ops are ordered as called and return void: wrong shapes are a caller's bug
 // (CHECK), a device error is fatal. One thread at a time (the rank's).
 //
@@ -35,6 +43,9 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual Device device() const = 0;
+  // What Linear reads x as, with weights of this type. Norms, SiluMul, PagedAttention, GatedRmsNorm
+  // and SelectiveScan can write it, so that x is rounded once, where it is made.
+  virtual DType linear_input(DType weight_dtype) const = 0;
 
   // Start-up only. RESOURCE_EXHAUSTED names the bytes.
   virtual absl::StatusOr<Tensor> Allocate(DType dtype, Shape shape) = 0;  // zeroed
@@ -64,6 +75,12 @@ class Backend {
   virtual void TopCandidates(absl::Span<const TopRow> rows,
                              absl::Span<std::vector<Candidate>> out) = 0;
   virtual void GumbelArgmax(absl::Span<const GumbelRow> rows, absl::Span<GumbelBest> out) = 0;
+
+  // Calls `ops` and keeps the ops that it calls instead of running them: starting them together is
+  // faster than one by one. They must have run before, with the same shapes; `ops` may not
+  // allocate, copy, wait, or call an op that has results on the host. Null, and `ops` not called,
+  // from a backend that gains nothing by it.
+  virtual std::unique_ptr<RecordedOps> Record(absl::FunctionRef<void()> ops) = 0;
 
   // Host <-> device; on the CPU a plain copy.
   virtual void CopyFromHost(const void* host, const TensorView& to) = 0;

@@ -16,6 +16,7 @@ class CpuBackend final : public Backend {
   explicit CpuBackend(const CpuBackendOptions& options);
 
   Device device() const override { return device_; }
+  DType linear_input(DType) const override { return DType::kF32; }
 
   absl::StatusOr<Tensor> Allocate(DType dtype, Shape shape) override;
   absl::StatusOr<std::unique_ptr<LinearWeight>> PrepareLinear(const LinearSource& source) override;
@@ -62,6 +63,7 @@ class CpuBackend final : public Backend {
     RunGumbelArgmax(context_, rows, out);
   }
 
+  std::unique_ptr<RecordedOps> Record(absl::FunctionRef<void()>) override { return nullptr; }
   void CopyFromHost(const void* host, const TensorView& to) override;
   void CopyToHost(const TensorView& from, void* host) override;
   void Synchronize() override {}  // ops have ended when they return

@@ -7,6 +7,7 @@
 #include "common/status_macros.h"
 #include "kernels/cuda/create_cuda_backend.h"
 #include "kernels/cuda/cuda_check.h"
+#include "kernels/cuda/cuda_graph.h"
 #include "kernels/cuda/cuda_weight.h"
 
 namespace krait::kernels {
@@ -74,6 +75,10 @@ absl::StatusOr<std::unique_ptr<LinearWeight>> CudaBackend::PrepareLinear(
 }
 
 void CudaBackend::Linear(const LinearParams& params) { RunLinear(context(), params); }
+
+std::unique_ptr<RecordedOps> CudaBackend::Record(absl::FunctionRef<void()> ops) {
+  return std::make_unique<CudaGraph>(context().stream, ops);
+}
 
 void CudaBackend::CopyFromHost(const void* host, const TensorView& to) {
   const CudaContext& on = context();

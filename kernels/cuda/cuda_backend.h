@@ -18,6 +18,7 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override;
 
   Device device() const override { return {DeviceKind::kCuda, index_}; }
+  DType linear_input(DType weight_dtype) const override { return weight_dtype; }
 
   absl::StatusOr<Tensor> Allocate(DType dtype, Shape shape) override;
   absl::StatusOr<std::unique_ptr<LinearWeight>> PrepareLinear(const LinearSource& source) override;
@@ -64,6 +65,7 @@ class CudaBackend final : public Backend {
     RunGumbelArgmax(context(), rows, out);
   }
 
+  std::unique_ptr<RecordedOps> Record(absl::FunctionRef<void()> ops) override;
   void CopyFromHost(const void* host, const TensorView& to) override;
   void CopyToHost(const TensorView& from, void* host) override;
   void Synchronize() override;

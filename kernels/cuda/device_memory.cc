@@ -28,14 +28,13 @@ absl::StatusOr<Tensor> AllocateDevice(int device, DType dtype, Shape shape) {
 }
 
 void* Workspace::Reserve(int64_t num_bytes) {
-  if (memory_.empty() || memory_.num_bytes() < num_bytes) {
-    // Kernels that use the old memory may still run; cudaFree waits for them.
-    memory_ = Tensor();
-    absl::StatusOr<Tensor> memory = AllocateDevice(device_, DType::kU8, {num_bytes * 5 / 4});
-    CHECK(memory.ok()) << memory.status();
-    memory_ = *std::move(memory);
+  if (blocks_.empty() || blocks_.back().num_bytes() < num_bytes) {
+    // Twice as much: all blocks together are less than twice the largest.
+    absl::StatusOr<Tensor> block = AllocateDevice(device_, DType::kU8, {2 * num_bytes});
+    CHECK(block.ok()) << block.status();
+    blocks_.push_back(*std::move(block));
   }
-  return memory_.ptr<void>();
+  return blocks_.back().ptr<void>();
 }
 
 }  // namespace krait::kernels

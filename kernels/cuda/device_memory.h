@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "kernels/core/tensor.h"
@@ -13,7 +14,8 @@ absl::StatusOr<Tensor> AllocateDevice(int device, DType dtype, Shape shape);
 
 // Scratch memory of one stream. An op takes what it needs and is done with it when its last kernel
 // is; the next op gets the same bytes, for kernels of a stream run one after the other. Grows to
-// what was asked for most; having none is fatal (it is a small part of what start-up takes).
+// what was asked for most, and keeps what it had: recorded ops still use it. Having none is fatal
+// (it is a small part of what start-up takes).
 class Workspace {
  public:
   explicit Workspace(int device) : device_(device) {}
@@ -27,7 +29,7 @@ class Workspace {
   void* Reserve(int64_t num_bytes);
 
   const int device_;
-  Tensor memory_;
+  std::vector<Tensor> blocks_;  // the last is the largest
 };
 
 }  // namespace krait::kernels

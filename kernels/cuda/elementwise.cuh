@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cuda_bf16.h>
+
 #include <cstdint>
 
 #include "kernels/core/tensor.h"
@@ -14,6 +16,23 @@ struct Rows {
   Rows() = default;
   explicit Rows(const TensorView& view) : data(view.ptr<float>()), stride(view.row_stride) {}
   __device__ float* operator[](int64_t row) const { return data + row * stride; }
+};
+
+// A matrix that results go to: f32, or rounded to bf16.
+struct ResultRows {
+  void* data = nullptr;
+  int64_t stride = 0;
+  bool bf16 = false;
+
+  explicit ResultRows(const TensorView& view)
+      : data(view.data), stride(view.row_stride), bf16(view.dtype == DType::kBF16) {}
+  __device__ void Store(int64_t row, int64_t i, float value) const {
+    if (bf16) {
+      static_cast<__nv_bfloat16*>(data)[row * stride + i] = __float2bfloat16_rn(value);
+    } else {
+      static_cast<float*>(data)[row * stride + i] = value;
+    }
+  }
 };
 
 // Blocks of 256 threads along a row's n elements, a row in y.

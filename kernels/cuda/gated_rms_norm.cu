@@ -17,7 +17,7 @@ __device__ float Gated(const float* y, const float* z, int64_t i) {
 }
 
 __global__ void GatedNorm(Rows y, Rows z, const float* weight, int64_t num_groups, int64_t size,
-                          float eps, Rows out) {
+                          float eps, ResultRows out) {
   const int64_t group = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kLanes;
   const int lane = threadIdx.x % kLanes;
   const bool mine = group < num_groups;  // the others must take part in the shuffles
@@ -31,9 +31,8 @@ __global__ void GatedNorm(Rows y, Rows z, const float* weight, int64_t num_group
   sum = __shfl_sync(kAllLanes, SumOfEightLanes(sum), 0, kLanes);
   const float scale = 1.0f / sqrtf(sum / static_cast<float>(size) + eps);
   if (!mine) return;
-  float* out_row = out[blockIdx.y] + first;
   for (int64_t i = lane; i < size; i += kLanes) {
-    out_row[i] = Gated(y_row, z_row, i) * scale * weight[first + i];
+    out.Store(blockIdx.y, first + i, Gated(y_row, z_row, i) * scale * weight[first + i]);
   }
 }
 
@@ -47,7 +46,7 @@ void RunGatedRmsNorm(const CudaContext& context, const GatedRmsNormParams& param
   if (num_rows == 0) return;
   GatedNorm<<<RowGrid(n / size * kLanes, num_rows), kThreads, 0, context.stream>>>(
       Rows(params.y), Rows(params.z), params.weight.ptr<float>(), n / size, size, params.eps,
-      Rows(params.out));
+      ResultRows(params.out));
   KRAIT_CHECK_LAUNCH("GatedRmsNorm");
 }
 

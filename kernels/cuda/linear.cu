@@ -191,14 +191,18 @@ __global__ void __launch_bounds__(kNumWarps* kWarpSize)
   }
 }
 
-// x to bf16, each block of k filled up to whole tiles with zeros.
-__global__ void RoundRows(Rows x, SegmentCut cut, __nv_bfloat16* out) {
+__device__ __nv_bfloat16 Round(float value) { return __float2bfloat16_rn(value); }
+__device__ __nv_bfloat16 Round(__nv_bfloat16 value) { return value; }
+
+// x in bf16, each block of k filled up to whole tiles with zeros.
+template <typename T>
+__global__ void RoundRows(const T* x, int64_t stride, SegmentCut cut, __nv_bfloat16* out) {
   const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x, t = blockIdx.y;
   if (at >= cut.padded_k()) return;
   const int64_t block_width = cut.tiles_per_block * SegmentCut::kTile;
   const int64_t in_block = at % block_width;
   const int64_t k = at / block_width * cut.block_size + in_block;
-  out[t * cut.padded_k() + at] = __float2bfloat16_rn(in_block < cut.block_size ? x[t][k] : 0.0f);
+  out[t * cut.padded_k() + at] = in_block < cut.block_size ? Round(x[t * stride + k]) : Round(0.0f);
 }
 
 constexpr int kMaxSharedBytes = 227 * 1024;
@@ -257,18 +261,44 @@ void RunPass(const CudaContext& context, const CudaWeight& weight, const Bf16Row
   }
 }
 
+// Whether a kernel may read x as it is.
+bool IsTiled(const TensorView& x, const SegmentCut& cut) {
+  constexpr int64_t kVector = 16;  // bytes of a load
+  return x.dtype == DType::kBF16 && cut.padded_k() == x.dim(1) &&
+         x.row_stride * int64_t{sizeof(__nv_bfloat16)} % kVector == 0 &&
+         reinterpret_cast<uintptr_t>(x.data) % kVector == 0;
+}
+
+template <typename T>
+void LaunchRounding(const CudaContext& context, const TensorView& x, const SegmentCut& cut,
+                    __nv_bfloat16* out) {
+  RoundRows<<<RowGrid(cut.padded_k(), x.dim(0)), kThreads, 0, context.stream>>>(
+      x.ptr<T>(), x.row_stride, cut, out);
+  KRAIT_CHECK_LAUNCH("Linear (rounding)");
+}
+
+Bf16Rows TiledRows(const CudaContext& context, const TensorView& x, const SegmentCut& cut) {
+  const auto num_rows = static_cast<int>(x.dim(0));
+  if (IsTiled(x, cut)) return {x.ptr<__nv_bfloat16>(), x.row_stride, num_rows};
+  auto* rounded = context.workspace->Get<__nv_bfloat16>(num_rows * cut.padded_k());
+  if (x.dtype == DType::kBF16) {
+    LaunchRounding<__nv_bfloat16>(context, x, cut, rounded);
+  } else {
+    LaunchRounding<float>(context, x, cut, rounded);
+  }
+  return {rounded, cut.padded_k(), num_rows};
+}
+
 void RunTiles(const CudaContext& context, const CudaWeight& weight, const TensorView& x,
               const Output& output) {
   const SegmentCut& cut = weight.cut();
   CHECK_LE(SharedBytes(cut, kMaxRowTiles), kMaxSharedBytes) << "k_blocks=" << cut.num_blocks;
-  const int64_t num_rows = x.dim(0), width = cut.padded_k();
-  auto* rounded = context.workspace->Get<__nv_bfloat16>(num_rows * width);
-  RoundRows<<<RowGrid(width, num_rows), kThreads, 0, context.stream>>>(Rows(x), cut, rounded);
-  KRAIT_CHECK_LAUNCH("Linear (rounding)");
-  constexpr int64_t kPassRows = kMaxRowTiles * kRowsPerTile;
-  for (int64_t row = 0; row < num_rows; row += kPassRows) {
-    const auto count = static_cast<int>(std::min(num_rows - row, kPassRows));
-    RunPass(context, weight, {rounded + row * width, width, count}, Below(output, row));
+  const Bf16Rows rows = TiledRows(context, x, cut);
+  constexpr int kPassRows = kMaxRowTiles * kRowsPerTile;
+  for (int row = 0; row < rows.num_rows; row += kPassRows) {
+    const int count = std::min(rows.num_rows - row, kPassRows);
+    RunPass(context, weight, {rows.data + row * rows.stride, rows.stride, count},
+            Below(output, row));
   }
 }
 
@@ -325,6 +355,7 @@ void RunLinear(const CudaContext& context, const LinearParams& params) {
   }
   if (params.residual) output.residual = Rows(*params.residual);
   if (weight.dtype() == DType::kF32) {
+    CHECK(params.x.dtype == DType::kF32);
     RunPlain(context, weight, params.x, output);
   } else {
     RunTiles(context, weight, params.x, output);

@@ -24,7 +24,8 @@ namespace {
 constexpr int kSplitThreads = kAttentionSplit;  // one a key
 
 struct AttentionJob {
-  Rows q, out;
+  Rows q;
+  ResultRows out;
   const float* k = nullptr;
   const float* v = nullptr;
   int64_t page_stride = 0, page_size = 0;
@@ -40,6 +41,8 @@ struct AttentionJob {
   int64_t first_token = 0;    // of this launch
   int64_t num_splits = 0;     // that partials have room for
   float* partials = nullptr;  // [tokens of this launch, heads, num_splits, head_dim + 2]: o, m, l
+
+  explicit AttentionJob(const PagedAttentionParams& params) : q(params.q), out(params.out) {}
 
   __device__ int64_t FirstKey(int64_t position) const {
     return window == 0 || position + 1 < window ? 0 : position + 1 - window;
@@ -135,7 +138,7 @@ __global__ void __launch_bounds__(kSplitThreads) CombineSplits(AttentionJob job)
       o = fmaf(partial[d], b, o * a);
       max = larger;
     }
-    job.out[token][head * job.head_dim + d] = o / sum;
+    job.out.Store(token, head * job.head_dim + d, o / sum);
   }
 }
 
@@ -152,9 +155,7 @@ void CheckShapes(const PagedAttentionParams& params) {
 }
 
 AttentionJob MakeJob(const PagedAttentionParams& params) {
-  AttentionJob job;
-  job.q = Rows(params.q);
-  job.out = Rows(params.out);
+  AttentionJob job(params);
   job.k = params.k_cache.ptr<float>();
   job.v = params.v_cache.ptr<float>();
   job.page_stride = params.k_cache.row_stride;

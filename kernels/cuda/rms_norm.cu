@@ -12,15 +12,15 @@ namespace krait::kernels {
 namespace {
 
 __global__ void __launch_bounds__(kThreads)
-    Norm(Rows x, const float* weight, int64_t n, float eps, Rows y) {
+    Norm(Rows x, const float* weight, int64_t n, float eps, ResultRows y) {
   __shared__ float scratch[kThreads / kWarpSize];
   const float* row = x[blockIdx.x];
-  float* out = y[blockIdx.x];
   float squares = 0;
   for (int64_t i = threadIdx.x; i < n; i += kThreads) squares = fmaf(row[i], row[i], squares);
   const float mean = BlockSum(squares, scratch) / static_cast<float>(n);
   const float scale = 1.0f / sqrtf(mean + eps);
-  for (int64_t i = threadIdx.x; i < n; i += kThreads) out[i] = row[i] * scale * weight[i];
+  for (int64_t i = threadIdx.x; i < n; i += kThreads)
+    y.Store(blockIdx.x, i, row[i] * scale * weight[i]);
 }
 
 }  // namespace
@@ -31,7 +31,7 @@ void RunRmsNorm(const CudaContext& context, const RmsNormParams& params) {
   CHECK_EQ(params.weight.dim(0), n);
   if (num_rows == 0) return;
   Norm<<<static_cast<unsigned>(num_rows), kThreads, 0, context.stream>>>(
-      Rows(params.x), params.weight.ptr<float>(), n, params.eps, Rows(params.y));
+      Rows(params.x), params.weight.ptr<float>(), n, params.eps, ResultRows(params.y));
   KRAIT_CHECK_LAUNCH("RmsNorm");
 }
 

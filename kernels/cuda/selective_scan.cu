@@ -13,7 +13,8 @@ namespace {
 
 struct ScanJob {
   RecurrentBatch batch;
-  Rows x, b, c, dt, z, y;
+  Rows x, b, c, dt, z;
+  ResultRows y;
   ConvWeight conv;
   const float* dt_bias = nullptr;
   const float* a = nullptr;  // [groups, N, N]
@@ -83,12 +84,12 @@ class GroupRun {
     float* h = stored_;
     for (int t = sequence_.state_position; t < sequence_.first_position; ++t) {
       h = StateFor(t, h);
-      Advance(Earlier(t), h, h, nullptr);
+      Advance(Earlier(t), h, h, -1);
     }
     if (sequence_.parents != nullptr) return RunTree(num_final, h);
     for (int i = 0; i < sequence_.num_tokens; ++i) {
       float* next = StateFor(sequence_.position(i), h);
-      Advance(New(i), h, next, Output(i));
+      Advance(New(i), h, next, sequence_.first_row + i);
       h = next;
     }
   }
@@ -111,14 +112,14 @@ class GroupRun {
 
   // Every draft starts from its parent's state.
   __device__ void RunTree(int num_final, float* h) {
-    for (int i = 0; i < num_final; ++i) Advance(New(i), stored_, stored_, Output(i));
+    for (int i = 0; i < num_final; ++i) Advance(New(i), stored_, stored_, sequence_.first_row + i);
     const float* root = num_final > 0 ? stored_ : h;
     const int64_t own =
         job_.batch.num_sequences + sequence_.first_row;  // after the chains' scratch
     for (int i = num_final; i < sequence_.num_tokens; ++i) {
       const int parent = sequence_.parents[i];
       const float* from = parent < num_final ? root : job_.Scratch(own + parent, group_);
-      Advance(New(i), from, job_.Scratch(own + i, group_), Output(i));
+      Advance(New(i), from, job_.Scratch(own + i, group_), sequence_.first_row + i);
     }
   }
 
@@ -142,10 +143,8 @@ class GroupRun {
     return token;
   }
 
-  __device__ float* Output(int i) const { return job_.y[sequence_.first_row + i]; }
-
-  // h of the token before in `from`, of this one in `to`.
-  __device__ void Advance(const ScanToken& token, const float* from, float* to, float* y) const {
+  // h of the token before in `from`, of this one in `to`; row -1: no output.
+  __device__ void Advance(const ScanToken& token, const float* from, float* to, int64_t row) const {
     const float x =
         Convolve(job_.conv, first_input_ + p_, channel_, [&](int j) { return token.taps.row[j]; });
     const float delta = fast_math::Softplus(token.dt[channel_] + job_.dt_bias[channel_]);
@@ -157,10 +156,11 @@ class GroupRun {
       const float decay = fast_math::Exp(delta * a[at]);
       const float next = fmaf(input, token.b[n], decay * from[at + p_]);
       to[at + p_] = next;
-      if (y != nullptr) sum = fmaf(next, token.c[n], sum);
+      if (row >= 0) sum = fmaf(next, token.c[n], sum);
     }
-    if (y == nullptr) return;
-    y[channel_] = fmaf(job_.d[channel_], x, sum) * fast_math::Silu(token.z[channel_]);
+    if (row < 0) return;
+    job_.y.Store(row, channel_,
+                 fmaf(job_.d[channel_], x, sum) * fast_math::Silu(token.z[channel_]));
   }
 
   const ScanJob& job_;

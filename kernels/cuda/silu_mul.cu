@@ -9,9 +9,9 @@
 namespace krait::kernels {
 namespace {
 
-__global__ void GateUp(Rows gate_up, Rows y, int64_t n) {
+__global__ void GateUp(Rows gate_up, ResultRows y, int64_t n) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x, t = blockIdx.y;
-  if (i < n) y[t][i] = fast_math::Silu(gate_up[t][i]) * gate_up[t][n + i];
+  if (i < n) y.Store(t, i, fast_math::Silu(gate_up[t][i]) * gate_up[t][n + i]);
 }
 
 }  // namespace
@@ -22,7 +22,7 @@ void RunSiluMul(const CudaContext& context, const SiluMulParams& params) {
   CHECK_EQ(params.gate_up.dim(0), num_rows);
   if (num_rows == 0) return;
   GateUp<<<RowGrid(n, num_rows), kThreads, 0, context.stream>>>(Rows(params.gate_up),
-                                                                Rows(params.y), n);
+                                                                ResultRows(params.y), n);
   KRAIT_CHECK_LAUNCH("SiluMul");
 }
 

@@ -12,7 +12,7 @@ struct GatedRmsNormParams {
   TensorView weight;  // [n], f32
   int64_t group_size = 0;
   float eps = 1e-5f;
-  TensorView out;  // [num_rows, n], f32, rows strided; may be y
+  TensorView out;  // [num_rows, n], f32 or linear_input, rows strided; may be y if f32
 };
 
 }  // namespace krait

@@ -39,7 +39,7 @@ class LinearWeight {
 };
 
 struct LinearParams {
-  TensorView x;  // [num_rows, k], f32, rows may be strided
+  TensorView x;  // [num_rows, k], f32 or Backend::linear_input, rows may be strided
   const LinearWeight* weight = nullptr;
   // [num_rows, n], f32, rows may be strided: the sum over all blocks; or, with `partials`,
   // [k_blocks, num_rows, n] dense: each block's sum, to be added over ranks in block order.

@@ -34,7 +34,7 @@ struct PagedAttentionParams {
   int64_t page_table_stride = 0;
   float scale = 1.0f;  // of q.k
   int64_t window = 0;  // positions a token sees, its own included; 0: all
-  TensorView out;      // [num_tokens, heads * head_dim], f32
+  TensorView out;      // [num_tokens, heads * head_dim], f32 or linear_input
 };
 
 }  // namespace krait

@@ -30,7 +30,8 @@ struct RecurrentBatch {
   const int32_t* parents = nullptr;
 };
 
-// Bytes of recurrent state that calls have moved, counted from what they did, not from a formula.
+// Bytes of recurrent state that calls have moved, counted from what they did, not from a formula. A
+// CUDA backend does not count.
 struct StateTraffic {
   int64_t state_read = 0;
   int64_t state_written = 0;

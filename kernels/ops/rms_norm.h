@@ -10,7 +10,7 @@ struct RmsNormParams {
   TensorView x;       // [num_rows, n], f32
   TensorView weight;  // [n], f32
   float eps = 1e-5f;
-  TensorView y;  // [num_rows, n], f32; may be x
+  TensorView y;  // [num_rows, n], f32 or linear_input; may be x if f32
 };
 
 }  // namespace krait

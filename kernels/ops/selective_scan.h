@@ -30,7 +30,7 @@ struct SelectiveScanParams {
   // conv_ring [num_slots, R', X], f32, R' >= K + taps - 1.
   TensorView ring;
   TensorView conv_ring;
-  TensorView y;                     // [num_tokens, D], f32, rows strided
+  TensorView y;                     // [num_tokens, D], f32 or linear_input, rows strided
   StateTraffic* traffic = nullptr;  // added to, if set
 };
 

@@ -10,13 +10,14 @@ struct ActivationDims {
   int64_t max_tokens = 0;  // of a pass
   int64_t max_logits = 0;  // rows of a pass
   int64_t hidden_size = 0;
-  int64_t projected_width = 0;  // of what a mixer projects x to: q, k, v, or z, x, B, C, dt
-  int64_t convolved_width = 0;  // own x, B and C of a Mamba2 layer; 0 without
-  int64_t steps_width = 0;      // own dt of a Mamba1 layer; 0 without
-  int64_t mixed_width = 0;      // of what goes into a mixer's output projection
-  int64_t intermediate = 0;     // own part
-  int64_t mixer_blocks = 0;     // own blocks of o_proj; 0 for a group of one
-  int64_t mlp_blocks = 0;       // own blocks of down_proj; 0 for a group of one
+  int64_t projected_width = 0;       // of what a mixer projects x to: q, k, v, or z, x, B, C, dt
+  int64_t convolved_width = 0;       // own x, B and C of a Mamba2 layer; 0 without
+  int64_t steps_width = 0;           // own dt of a Mamba1 layer; 0 without
+  int64_t mixed_width = 0;           // of what goes into a mixer's output projection
+  int64_t intermediate = 0;          // own part
+  int64_t mixer_blocks = 0;          // own blocks of o_proj; 0 for a group of one
+  int64_t mlp_blocks = 0;            // own blocks of down_proj; 0 for a group of one
+  DType linear_input = DType::kF32;  // of what goes into products (Backend::linear_input)
 };
 
 // A rank's memory for one pass, allocated once and shared by all layers in turn. Views are of the
@@ -48,13 +49,13 @@ class Activations {
   Activations() = default;
 
   Tensor hidden_;          // [max_tokens, hidden_size]: the residual stream
-  Tensor normed_;          // [max_tokens, hidden_size]
+  Tensor normed_;          // [max_tokens or max_logits, hidden_size], linear_input
   Tensor projected_;       // [max_tokens, projected_width]
   Tensor convolved_;       // [max_tokens, convolved_width]
   Tensor steps_;           // [max_tokens, steps_width]
-  Tensor mixed_;           // [max_tokens, mixed_width]
+  Tensor mixed_;           // [max_tokens, mixed_width], linear_input
   Tensor gate_up_;         // [max_tokens, 2 intermediate]
-  Tensor mlp_;             // [max_tokens, intermediate]
+  Tensor mlp_;             // [max_tokens, intermediate], linear_input
   Tensor last_;            // [max_logits, hidden_size]: rows whose logits are wanted
   Tensor mixer_partials_;  // [mixer_blocks, max_tokens, hidden_size]
   Tensor mlp_partials_;    // [mlp_blocks, max_tokens, hidden_size]

@@ -147,6 +147,8 @@ absl::Status Mamba2Mixer::Forward(const ForwardContext& context, const StateSlot
                           .traffic = context.traffic});
   const int64_t num_slots = slots.state.dim(0), n = dims_.state_dim;
   const TensorView mixed = activations.mixed(context.num_tokens, inner);
+  // In the place of x and B, which the convolution has read.
+  const TensorView y = projected.Columns(inner, 2 * inner);
   backend_->SelectiveStateUpdate({.batch = context.recurrent,
                                   .xbc = convolved,
                                   .dt = projected.Columns(inner + xbc, inner + xbc + heads),
@@ -156,9 +158,9 @@ absl::Status Mamba2Mixer::Forward(const ForwardContext& context, const StateSlot
                                   .state = slots.state.WithShape({num_slots, heads, n, n}),
                                   .ring = slots.ring,
                                   .fold_interval = fold_interval_,
-                                  .y = mixed,
+                                  .y = y,
                                   .traffic = context.traffic});
-  backend_->GatedRmsNorm({.y = mixed,
+  backend_->GatedRmsNorm({.y = y,
                           .z = projected.Columns(0, inner),
                           .weight = vectors_.norm.view(),
                           .group_size = n,

@@ -50,14 +50,16 @@ ActivationDims ActivationDimsOf(const ModelInputs& inputs) {
   const int64_t kv_width = sharding.kv_groups.size() * config.head_dim;
   const int64_t q_width = kv_width * (config.num_heads / config.num_kv_heads);
   const bool alone = inputs.context.alone();
-  ActivationDims dims{.max_tokens = inputs.max_tokens,
-                      .max_logits = inputs.max_logits,
-                      .hidden_size = config.hidden_size,
-                      .projected_width = q_width + 2 * kv_width,
-                      .mixed_width = q_width,
-                      .intermediate = sharding.intermediate().size(),
-                      .mixer_blocks = alone ? 0 : sharding.kv_groups.size(),
-                      .mlp_blocks = alone ? 0 : sharding.mlp_blocks.size()};
+  ActivationDims dims{
+      .max_tokens = inputs.max_tokens,
+      .max_logits = inputs.max_logits,
+      .hidden_size = config.hidden_size,
+      .projected_width = q_width + 2 * kv_width,
+      .mixed_width = q_width,
+      .intermediate = sharding.intermediate().size(),
+      .mixer_blocks = alone ? 0 : sharding.kv_groups.size(),
+      .mlp_blocks = alone ? 0 : sharding.mlp_blocks.size(),
+      .linear_input = inputs.context.backend->linear_input(inputs.context.weight_dtype)};
   const auto widen = [&](int64_t projected, const MambaDims& mamba) {
     dims.projected_width = std::max(dims.projected_width, projected);
     dims.mixed_width = std::max(dims.mixed_width, MambaShard(mamba, sharding).inner.size());
@@ -232,8 +234,9 @@ void HybridLm::ComputeLogits(const ForwardContext& context, const TensorView& lo
   // A lookup with row numbers for ids: collects the rows that want logits.
   backend_->Embedding(
       {.table = activations_.hidden(context.num_tokens), .ids = context.logits_rows, .out = last});
-  final_norm_.Forward(last, last);
-  head_.Forward(last, logits);
+  const TensorView normed = activations_.normed(context.num_logits);
+  final_norm_.Forward(last, normed);
+  head_.Forward(normed, logits);
 }
 
 }  // namespace krait

@@ -1,6 +1,7 @@
 #include "worker/runner/batch_packer.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -13,6 +14,7 @@ absl::StatusOr<ForwardContext> BatchPacker::Pack(absl::Span<const BatchRow> rows
   Clear();
   size_t stride = 1;
   for (const BatchRow& row : rows) stride = std::max(stride, row.page_table.size());
+  stride = std::bit_ceil(stride);  // few shapes: passes of equal ones are recorded
   for (const BatchRow& row : rows) Append(row, stride);
   RETURN_IF_ERROR(Upload());
   // Arrays in the order of Upload.

@@ -9,6 +9,7 @@
 #include "worker/cache/state_storage.h"
 #include "worker/layers/sharding.h"
 #include "worker/models/model_registry.h"
+#include "worker/runner/recorded_passes.h"
 
 namespace krait {
 
@@ -23,6 +24,7 @@ struct ModelRunner::State {
   std::unique_ptr<StateStorage> states;  // null without recurrent layers
   StateTraffic traffic;
   std::unique_ptr<BatchPacker> packer;
+  std::unique_ptr<RecordedPasses> passes;
   Tensor logits;  // [max_logits, vocab of this rank], f32
 };
 
@@ -66,6 +68,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const ModelRunn
                      StateStorage::Create(std::move(spec), options.num_state_slots, backend));
   }
   state.packer = std::make_unique<BatchPacker>(options.page_size, backend);
+  state.passes = std::make_unique<RecordedPasses>(backend);
   ASSIGN_OR_RETURN(
       state.logits,
       backend->Allocate(DType::kF32, {options.max_logits, state.model->vocab_shard().size()}));
@@ -82,7 +85,9 @@ absl::StatusOr<TensorView> ModelRunner::Forward(absl::Span<const BatchRow> rows)
   CHECK(1 <= context.num_tokens && context.num_tokens <= state_->options.max_tokens);
   CHECK_LE(context.num_logits, state_->options.max_logits);
   const TensorView logits = state_->logits.view().Rows(0, context.num_logits);
-  RETURN_IF_ERROR(state_->model->Forward(context, *state_->cache, state_->states.get(), logits));
+  RETURN_IF_ERROR(state_->passes->Run(context, [&] {
+    return state_->model->Forward(context, *state_->cache, state_->states.get(), logits);
+  }));
   return logits;
 }
 

@@ -141,6 +141,24 @@ TEST_F(CudaLinearTest, F32HasTheCpusBits) {
   }
 }
 
+// What norms and gates write for it.
+TEST_F(CudaLinearTest, ABf16InputHasTheBitsOfOneThatIsRoundedHere) {
+  for (const Problem& problem : {MakeProblem(100, 129), MakeProblem(576, 1536, 12),
+                                 MakeProblem(4200, 1024, 8), MakeProblem(33, 100, 4)}) {
+    const auto weight = Prepare(*cuda_, problem);
+    for (int64_t rows : {1, 9, 70}) {
+      const std::vector<float> x = Gaussian(rows * problem.k, 9);
+      std::vector<Bf16> rounded;
+      for (float value : x) rounded.push_back(ToBf16(value));
+      std::vector<float> y(rows * problem.n, NAN);
+      cuda_->Linear({.x = TensorView(rounded.data(), DType::kBF16, {rows, problem.k}),
+                     .weight = weight.get(),
+                     .y = Matrix(y, rows, problem.n)});
+      ASSERT_EQ(BitsOf(y), BitsOf(Multiply(*cuda_, *weight, x)));
+    }
+  }
+}
+
 TEST_F(CudaLinearTest, ReadErrorsComeThrough) {
   const LinearSource source{4, 8, 1, DType::kBF16,
                             [](int64_t, int64_t, float*) { return absl::DataLossError("gone"); }};

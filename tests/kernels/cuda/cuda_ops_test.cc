@@ -177,6 +177,56 @@ TEST_F(CudaOpsTest, KvAppendWritesItsSlotsOnly) {
   }
 }
 
+// The result in f32, rounded.
+TEST_F(CudaOpsTest, Bf16ResultsAreTheRoundedOnes) {
+  const int64_t n = 640;
+  std::vector<float> a = Gaussian(3 * 2 * n, 1), weight = Gaussian(n, 2), exact(3 * n, NAN);
+  std::vector<Bf16> rounded(3 * n, 0x7fc0);
+  const TensorView wide = Matrix(a, 3, 2 * n), f32 = Matrix(exact, 3, n);
+  const TensorView bf16(rounded.data(), DType::kBF16, {3, n});
+  const auto expect_rounded = [&](const char* op) {
+    for (int64_t i = 0; i < 3 * n; ++i) ASSERT_EQ(ToBf16(exact[i]), rounded[i]) << op << " " << i;
+  };
+  for (const TensorView& y : {f32, bf16}) {
+    cuda_->RmsNorm({.x = wide.Columns(0, n), .weight = Vector(weight), .y = y});
+  }
+  expect_rounded("RmsNorm");
+  for (const TensorView& y : {f32, bf16}) cuda_->SiluMul({.gate_up = wide, .y = y});
+  expect_rounded("SiluMul");
+  for (const TensorView& y : {f32, bf16}) {
+    cuda_->GatedRmsNorm({.y = wide.Columns(0, n),
+                         .z = wide.Columns(n, 2 * n),
+                         .weight = Vector(weight),
+                         .group_size = 64,
+                         .out = y});
+  }
+  expect_rounded("GatedRmsNorm");
+}
+
+// A recorded product reads what its memory holds when it runs.
+TEST_F(CudaOpsTest, RecordedOpsRunAgain) {
+  auto created = CudaBackend::Create(0);
+  ASSERT_TRUE(created.ok()) << created.status();
+  CudaBackend& backend = **created;
+  const int64_t n = 100;
+  const Tensor x = *backend.Allocate(DType::kF32, {1, n});
+  std::vector<float> bias = Gaussian(n, 2), values = Gaussian(n, 3), got(n);
+  const Tensor added = *backend.Allocate(DType::kF32, {n});
+  backend.CopyFromHost(bias.data(), added.view());
+  const auto ops = [&] {
+    backend.AddLinearBias({.x = x.view(), .bias = added.view()});
+    backend.AddLinearBias({.x = x.view(), .bias = added.view()});
+  };
+  const std::unique_ptr<RecordedOps> recorded = backend.Record(ops);
+  for (int run = 0; run < 3; ++run) {
+    backend.CopyFromHost(values.data(), x.view());
+    recorded->Run();
+    backend.CopyToHost(x.view(), got.data());
+    for (int64_t i = 0; i < n; ++i) ASSERT_EQ(got[i], values[i] + bias[i] + bias[i]);
+    for (float& value : values) value += 1;
+  }
+}
+
 TEST_F(CudaOpsTest, NoiseHasTheCpusBits) {
   auto backend = CudaBackend::Create(0);
   ASSERT_TRUE(backend.ok()) << backend.status();

@@ -77,7 +77,7 @@ TEST_F(CudaRecurrentTest, TreesHaveTheCpusBits) {
       RunSchedule(*cpu_, *on_cpu[i], cpu_sequence, PlainSchedule(33), 5);
       RunSchedule(*cuda_, *on_cuda[i], cuda_sequence, PlainSchedule(33), 5);
       arrays.Add(cpu_sequence, final_tokens, 5);
-      arrays.parents = {-1, 0, 1, 1, 0};
+      arrays.parents = {-1, 0, 1, 1, 3};
       if (final_tokens == 0) arrays.parents = {-1, 0, -1, 2, 0};
       if (on_cpu[i]->max_drafts() < 5) continue;
       const std::vector<float> inputs = Gaussian(5 * on_cpu[i]->input_width(), 31);

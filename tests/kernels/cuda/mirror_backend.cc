@@ -86,6 +86,9 @@ class MirrorBackend final : public Backend {
   explicit MirrorBackend(std::unique_ptr<Backend> cuda) : cuda_(std::move(cuda)) {}
 
   Device device() const override { return cuda_->device(); }
+  DType linear_input(DType weight_dtype) const override {
+    return cuda_->linear_input(weight_dtype);
+  }
   absl::StatusOr<Tensor> Allocate(DType dtype, Shape shape) override {
     return cuda_->Allocate(dtype, shape);
   }
@@ -248,6 +251,7 @@ class MirrorBackend final : public Backend {
     cuda_->GumbelArgmax(Mirrored(rows, mirror), out);
   }
 
+  std::unique_ptr<RecordedOps> Record(absl::FunctionRef<void()>) override { return nullptr; }
   void CopyFromHost(const void* host, const TensorView& to) override {
     cuda_->CopyFromHost(host, to);
   }

@@ -35,8 +35,8 @@ TEST(BatchPackerTest, LaysRowsOutOneAfterTheOther) {
   EXPECT_THAT(List(context.positions, 9), ElementsAre(0, 1, 2, 3, 4, 5, 7, 8, 9));
   EXPECT_THAT(List(context.query_start, 3), ElementsAre(0, 6, 9));
   EXPECT_THAT(List(context.slot_mapping, 9), ElementsAre(28, 29, 30, 31, 8, 9, 3, 36, 37));
-  ASSERT_EQ(context.page_table_stride, 3);
-  EXPECT_THAT(List(context.page_table, 6), ElementsAre(7, 2, 0, 5, 0, 9));
+  ASSERT_EQ(context.page_table_stride, 4);  // a power of two
+  EXPECT_THAT(List(context.page_table, 8), ElementsAre(7, 2, 0, 0, 5, 0, 9, 0));
   ASSERT_EQ(context.num_logits, 3);
   EXPECT_THAT(List(context.logits_rows, 3), ElementsAre(6, 7, 8));
 }
