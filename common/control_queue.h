@@ -27,7 +27,7 @@ class ControlQueue {
 
   // `queue` belongs to the builder of a server that is not built yet.
   explicit ControlQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue);
-  // The server, if it was ever started, must have been shut down.
+  // The server, if it was ever started, must have been shut down, and must still exist.
   ~ControlQueue();
   ControlQueue(const ControlQueue&) = delete;
 

@@ -131,7 +131,10 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
 
 GrpcServer::GrpcServer(std::unique_ptr<HealthService> health) : health_(std::move(health)) {}
 
-GrpcServer::~GrpcServer() { Shutdown(absl::ZeroDuration()); }
+GrpcServer::~GrpcServer() {
+  Shutdown(absl::ZeroDuration());
+  control_.reset();  // its events use the server, which must have been shut down
+}
 
 void GrpcServer::ServeControl(const std::vector<NamedService>& services) {
   health_->ServeOn(*control_);

@@ -75,8 +75,8 @@ class GrpcServer {
   int port_ = 0;
   std::string address_;
   std::string loopback_address_;
-  std::unique_ptr<ControlQueue> control_;  // after the server in death
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<ControlQueue> control_;
 };
 
 }  // namespace krait
