@@ -47,23 +47,76 @@ HWY_INLINE void Factors(const StateInputs& inputs, float* factors) {
   for (int i = 0; i <= inputs.count; i += kLanes) Store(Exp(Load(inputs.decay + i)), factors + i);
 }
 
-// y[p] for kVectors vectors of p. Not kVectors chains one after the other but side by side, to hide
-// the latency of the additions.
+// S C_t for kTokens tokens and kVectors vectors of p: as many chains side by side, each over n, to
+// hide the latency of the additions.
+template <int kTokens, int kVectors>
+HWY_INLINE void ProductLanes(const HeadShape& shape, const float* state, const float* const* c,
+                             int64_t p, float* out) {
+  F32 acc[kTokens][kVectors];
+#pragma GCC unroll 8
+  for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kVectors; ++i) acc[t][i] = SetF32(0.0f);
+  }
+  for (int64_t n = 0; n < shape.state_dim; ++n) {
+    F32 row[kVectors];
+#pragma GCC unroll 8
+    for (int i = 0; i < kVectors; ++i) row[i] = Load(state + n * shape.head_dim + p + i * kLanes);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      const F32 factor = SetF32(c[t][n]);
+#pragma GCC unroll 8
+      for (int i = 0; i < kVectors; ++i) acc[t][i] = Fma(row[i], factor, acc[t][i]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kVectors; ++i) {
+      Store(acc[t][i], out + t * shape.head_dim + p + i * kLanes);
+    }
+  }
+}
+
+// The same for `count` tokens: columns of the state that are read for one stay in the nearest cache
+// for the others.
 template <int kVectors>
-HWY_INLINE void OutputLanes(const HeadShape& shape, const float* state, const StateInputs& inputs,
-                            const float* weights, const float* c, float d, int64_t p, float* y) {
+HWY_INLINE void ProductColumns(const HeadShape& shape, const float* state, const float* const* c,
+                               int64_t count, int64_t p, float* out) {
+  int64_t t = 0;
+  for (; t + 4 <= count; t += 4) {
+    ProductLanes<4, kVectors>(shape, state, c + t, p, out + t * shape.head_dim);
+  }
+  for (; t + 2 <= count; t += 2) {
+    ProductLanes<2, kVectors>(shape, state, c + t, p, out + t * shape.head_dim);
+  }
+  if (t < count) ProductLanes<1, kVectors>(shape, state, c + t, p, out + t * shape.head_dim);
+}
+
+// out [count, P]: S C_t, for c [count] of [N].
+void StateProducts(const HeadShape& shape, const float* state, const float* const* c, int64_t count,
+                   float* out) {
+  int64_t p = 0;
+  if (count == 1) {
+    for (; p + 8 * kLanes <= shape.head_dim; p += 8 * kLanes) {
+      ProductLanes<1, 8>(shape, state, c, p, out);
+    }
+  }
+  for (; p + 2 * kLanes <= shape.head_dim; p += 2 * kLanes) {
+    ProductColumns<2>(shape, state, c, count, p, out);
+  }
+  for (; p < shape.head_dim; p += kLanes) ProductColumns<1>(shape, state, c, count, p, out);
+}
+
+// y[p] for kVectors vectors of p, side by side like ProductLanes.
+template <int kVectors>
+HWY_INLINE void OutputLanes(const float* product, const StateInputs& inputs, const float* weights,
+                            float d, int64_t p, float* y) {
   F32 acc[kVectors];
 #pragma GCC unroll 8
-  for (int i = 0; i < kVectors; ++i) acc[i] = SetF32(0.0f);
-  if (state != nullptr) {
-    for (int64_t n = 0; n < shape.state_dim; ++n) {
-      const float* row = state + n * shape.head_dim + p;
-      const F32 factor = SetF32(c[n]);
-#pragma GCC unroll 8
-      for (int i = 0; i < kVectors; ++i) acc[i] = Fma(Load(row + i * kLanes), factor, acc[i]);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < kVectors; ++i) acc[i] = Mul(SetF32(weights[0]), acc[i]);
+  for (int i = 0; i < kVectors; ++i) {
+    acc[i] =
+        product == nullptr ? SetF32(0.0f) : Mul(SetF32(weights[0]), Load(product + p + i * kLanes));
   }
   for (int u = 0; u < inputs.count; ++u) {
     const float* x = inputs.input[u].x + p;
@@ -78,8 +131,8 @@ HWY_INLINE void OutputLanes(const HeadShape& shape, const float* state, const St
   }
 }
 
-// The output of the last of `inputs`; `state` null: the checkpoint is 0.
-void HeadOutput(const HeadShape& shape, const float* state, const StateInputs& inputs,
+// The output of the last of `inputs`; `product`: the checkpoint's S C, null if it is 0.
+void HeadOutput(const HeadShape& shape, const float* product, const StateInputs& inputs,
                 const float* c, float d, float* y) {
   float weights[kMaxFoldInterval + 8];
   Factors(inputs, weights);
@@ -89,11 +142,9 @@ void HeadOutput(const HeadShape& shape, const float* state, const StateInputs& i
   }
   int64_t p = 0;
   for (; p + 8 * kLanes <= shape.head_dim; p += 8 * kLanes) {
-    OutputLanes<8>(shape, state, inputs, weights, c, d, p, y);
+    OutputLanes<8>(product, inputs, weights, d, p, y);
   }
-  for (; p < shape.head_dim; p += kLanes) {
-    OutputLanes<1>(shape, state, inputs, weights, c, d, p, y);
-  }
+  for (; p < shape.head_dim; p += kLanes) OutputLanes<1>(product, inputs, weights, d, p, y);
 }
 
 template <int kVectors>
@@ -210,13 +261,15 @@ void CountTraffic(const SelectiveStateUpdateParams& params, const StateLayout& l
 struct HeadFunctions {
   decltype(&HWY_STATIC_DISPATCH(DiscretizeSteps)) discretize;
   decltype(&HWY_STATIC_DISPATCH(AppendInput)) append;
+  decltype(&HWY_STATIC_DISPATCH(StateProducts)) products;
   decltype(&HWY_STATIC_DISPATCH(HeadOutput)) output;
   decltype(&HWY_STATIC_DISPATCH(FoldState)) fold;
 };
 
 HeadFunctions FunctionsFor(Target target) {
   return {KRAIT_PICK(target, DiscretizeSteps), KRAIT_PICK(target, AppendInput),
-          KRAIT_PICK(target, HeadOutput), KRAIT_PICK(target, FoldState)};
+          KRAIT_PICK(target, StateProducts), KRAIT_PICK(target, HeadOutput),
+          KRAIT_PICK(target, FoldState)};
 }
 
 // One head of one sequence, from the checkpoint to the last new token.
@@ -293,16 +346,24 @@ class HeadRun {
     inputs_ = StateInputs();
   }
 
+  // Tokens of one interval have the same checkpoint.
   void RunChain() {
-    for (int64_t i = 0; i < sequence_.num_tokens; ++i) {
-      Append(New(i));
-      Output(inputs_, i);
+    for (int64_t i = 0; i < sequence_.num_tokens;) {
+      FoldIfWhole();
+      const int64_t count =
+          std::min<int64_t>(sequence_.num_tokens - i, params_.fold_interval - inputs_.count);
+      Multiply(i, count);
+      for (int64_t t = 0; t < count; ++t, ++i) {
+        Append(New(i));
+        Output(inputs_, i, t);
+      }
     }
     if (boundary_ + params_.fold_interval <= sequence_.final_end) FoldIfWhole();
   }
 
   void RunTree() {
     FoldIfWhole();
+    Multiply(0, sequence_.num_tokens);
     std::vector<StateInputs> paths(sequence_.num_tokens);
     for (int64_t i = 0; i < sequence_.num_tokens; ++i) {
       const int64_t parent = sequence_.parents[i];
@@ -310,17 +371,31 @@ class HeadRun {
       CHECK_LT(paths[i].count, params_.fold_interval) << "a tree reaches a fold boundary";
       const StateInput input = New(i);
       functions_.append(input, a_ * input.dt, paths[i]);
-      Output(paths[i], i);
+      Output(paths[i], i, i);
     }
     if (sequence_.num_final() > 0) inputs_ = paths[sequence_.num_final() - 1];
     if (boundary_ + params_.fold_interval <= sequence_.final_end) FoldIfWhole();
   }
 
-  void Output(const StateInputs& inputs, int64_t token) const {
-    const int64_t row = sequence_.first_row + token;
-    const float* c = params_.xbc.row<float>(row) + layout_.dt_offset() + head_ * layout_.state_dim;
-    functions_.output(shape(), state_, inputs, c, params_.d.ptr<float>()[head_],
-                      params_.y.row<float>(row) + head_ * layout_.head_dim);
+  const float* C(int64_t token) const {
+    return params_.xbc.row<float>(sequence_.first_row + token) + layout_.dt_offset() +
+           head_ * layout_.state_dim;
+  }
+
+  // The checkpoint's products with C of `count` new tokens from `first` on, into products_.
+  void Multiply(int64_t first, int64_t count) {
+    if (state_ == nullptr) return;
+    c_.resize(count);
+    products_.resize(count * layout_.head_dim);
+    for (int64_t t = 0; t < count; ++t) c_[t] = C(first + t);
+    functions_.products(shape(), state_, c_.data(), count, products_.data());
+  }
+
+  // `t`: of the tokens that were multiplied last.
+  void Output(const StateInputs& inputs, int64_t token, int64_t t) const {
+    const float* product = state_ == nullptr ? nullptr : products_.data() + t * layout_.head_dim;
+    functions_.output(shape(), product, inputs, C(token), params_.d.ptr<float>()[head_],
+                      params_.y.row<float>(sequence_.first_row + token) + head_ * layout_.head_dim);
   }
 
   // The ring's only column that no other head reads.
@@ -342,8 +417,10 @@ class HeadRun {
   int64_t boundary_;              // inputs_ are those since
   const float* state_ = nullptr;  // at the boundary; null: 0
   StateInputs inputs_;
-  std::vector<float> dt_;       // of the new tokens, after softplus
-  std::vector<float> scratch_;  // a state beyond what is final
+  std::vector<const float*> c_;  // of the tokens that are multiplied
+  std::vector<float> products_;  // [tokens, P]: the checkpoint's S C
+  std::vector<float> dt_;        // of the new tokens, after softplus
+  std::vector<float> scratch_;   // a state beyond what is final
 };
 
 }  // namespace

@@ -84,6 +84,35 @@ TEST_P(HybridDraftTest, ChangesNoTokenAndDyingMidStreamNeither) {
   }
 }
 
+// The draft is the target: every run of four is accepted, and the stop string ends somewhere in
+// one.
+TEST(HybridClusterTest, AStopStringInsideAnAcceptedRunEndsWhatItEndsWithoutDrafts) {
+  Cluster cluster(HybridTargetModel());
+  AddPair(cluster, "self");
+  cluster.Start();
+  ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
+  v1::GenerateRequest request = GreedyRequest("stop somewhere", 40);
+  const std::string text = cluster.Generate(WithoutSpeculation(request)).text;
+  const auto inside_character = [&](size_t i) {
+    return i < text.size() && (static_cast<uint8_t>(text[i]) & 0xC0) == 0x80;
+  };
+  int stopped = 0;
+  for (size_t begin = 4; begin + 3 <= text.size() && stopped < 12; ++begin) {
+    if (inside_character(begin) || inside_character(begin + 3)) continue;
+    request.mutable_sampling()->clear_stop();
+    request.mutable_sampling()->add_stop(text.substr(begin, 3));
+    const GenerateOutcome plain = cluster.Generate(WithoutSpeculation(request));
+    const GenerateOutcome speculative = cluster.Generate(request);
+    ExpectSame(plain, speculative);
+    EXPECT_EQ(speculative.finish_reason, v1::FINISH_REASON_STOP);
+    EXPECT_EQ(speculative.text, text.substr(0, text.find(text.substr(begin, 3))));
+    ++stopped;
+  }
+  EXPECT_GT(stopped, 5);
+  const std::string metrics = HttpGet(cluster.admin_address("target"), "/metrics");
+  EXPECT_GT(MetricValue(metrics, "krait_spec_decode_num_accepted_tokens_total"), 20);
+}
+
 INSTANTIATE_TEST_SUITE_P(Drafts, HybridDraftTest, ::testing::Values("noisy", "cut"),
                          [](const auto& info) { return info.param; });
 

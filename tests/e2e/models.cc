@@ -89,6 +89,7 @@ const std::string& HybridTargetModel() {
 
 std::string HybridDraftModel(const std::string& kind) {
   if (kind == "cut") return CutModel(HybridTargetModel(), "0,2,5", "hybrid-cut");
+  if (kind == "self") return HybridTargetModel();
   const testing::HybridOptions options = testing::ServedHybridOptions();
   testing::TinyModel model = MakeHybridModel(options);
   testing::AddNoise(model, 0.05f, 3);

@@ -12,7 +12,8 @@ const std::string& TargetModel();
 // --layers`), "other_tokenizer" (must be refused).
 std::string DraftModel(const std::string& kind);
 
-// The same for a tiny hybrid of attention, Mamba1 and Mamba2 layers; drafts "noisy" and "cut".
+// The same for a tiny hybrid of attention, Mamba1 and Mamba2 layers; drafts "self", "noisy" and
+// "cut".
 const std::string& HybridTargetModel();
 std::string HybridDraftModel(const std::string& kind);
 

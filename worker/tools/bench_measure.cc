@@ -220,9 +220,12 @@ absl::Status MeasureDraft(const DecodeBenchOptions& options, BenchReport& report
                                                NumRecurrent(*options.flags.config.group.synthetic)
                                          : 1;
   const int most = options.flags.config.max_draft_tokens;
-  report.states.push_back(CountStates(plain_steps, 0, scale));
-  StateResult drafted_states = CountStates(drafted_steps, most, scale);
-  if (most > 0 && drafted_states.num_steps > 0) report.states.push_back(drafted_states);
+  for (const StateResult& states :
+       {CountStates(plain_steps, 0, scale), CountStates(drafted_steps, most, scale)}) {
+    const bool first = report.states.empty();
+    // None where no step was of this kind, or on a device whose ops do not count.
+    if ((first || most > 0) && states.of_states() > 0) report.states.push_back(states);
+  }
   return absl::OkStatus();
 }
 
