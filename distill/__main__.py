@@ -9,6 +9,7 @@ from .errors import DataError, UserError
 COMMANDS = {
     "convert": "a Transformer becomes an untrained hybrid, or .bin files safetensors",
     "corpus": "training text from Debian packages, as packed token ids",
+    "train": "a recipe's stages",
 }
 
 
