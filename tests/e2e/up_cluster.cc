@@ -34,7 +34,8 @@ v1::ListWorkersResponse UpCluster::ListWorkers() {
 
 v1::Worker UpCluster::AwaitReady(const std::string& name, uint64_t epoch) {
   for (const absl::Time end = absl::Now() + absl::Seconds(60); absl::Now() < end;) {
-    for (const v1::Worker& worker : ListWorkers().workers()) {
+    const v1::ListWorkersResponse response = ListWorkers();
+    for (const v1::Worker& worker : response.workers()) {
       if (worker.name() == name && worker.state() == v1::WORKER_STATE_READY &&
           worker.epoch() > epoch) {
         return worker;
@@ -48,7 +49,8 @@ v1::Worker UpCluster::AwaitReady(const std::string& name, uint64_t epoch) {
 
 bool UpCluster::AwaitDraft(absl::Duration timeout) {
   for (const absl::Time end = absl::Now() + timeout; absl::Now() < end;) {
-    for (const v1::Worker& worker : ListWorkers().workers()) {
+    const v1::ListWorkersResponse response = ListWorkers();
+    for (const v1::Worker& worker : response.workers()) {
       if (worker.draft_connected()) return true;
     }
     absl::SleepFor(absl::Milliseconds(20));
