@@ -55,6 +55,7 @@ absl::Status SetSizes(const WorkerConfig& config, WorkerOptions& options) {
            KRAIT_INT_FIELD(max_num_batched_tokens, 1, 65'536),
            KRAIT_INT_FIELD(max_context_tokens, 2, no_limit),
            KRAIT_INT_FIELD(max_draft_tokens, 0, 15),
+           KRAIT_INT_FIELD(reserved_output_tokens, 1, 1 << 20),
        }) {
     RETURN_IF_ERROR(SetInt(field));
   }
@@ -115,6 +116,13 @@ absl::Status SetDeadlines(const WorkerConfig& config, WorkerOptions& options) {
        config.has_step_deadline_ms() ? std::optional<int>(config.step_deadline_ms()) : std::nullopt,
        100, 3'600'000, &step_ms}));
   options.step_deadline = absl::Milliseconds(step_ms);
+  int slow_ms = 30'000;
+  RETURN_IF_ERROR(SetInt({"slow_reader_timeout_ms",
+                          config.has_slow_reader_timeout_ms()
+                              ? std::optional<int>(config.slow_reader_timeout_ms())
+                              : std::nullopt,
+                          1, 86'400'000, &slow_ms}));
+  options.slow_reader_timeout = absl::Milliseconds(slow_ms);
   int drain_ms = 30'000;
   RETURN_IF_ERROR(SetInt(
       {"drain_timeout_ms",

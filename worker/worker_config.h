@@ -49,7 +49,9 @@ struct WorkerOptions {
   int max_waiting = 256;
   int max_num_batched_tokens = 256;
   int max_context_tokens = 0;  // 0: the model's own
+  int reserved_output_tokens = 1024;
   absl::Duration step_deadline;
+  absl::Duration slow_reader_timeout;
   absl::Duration drain_timeout;
 
   DraftSource draft_source = DraftSource::kNone;

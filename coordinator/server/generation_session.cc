@@ -229,6 +229,8 @@ void GenerationSession::HandleLoss(const WorkerKey& worker, const absl::Status& 
   LOG(WARNING) << "request_id=" << request_.to_worker.request_id() << " worker=" << worker.name
                << " epoch=" << worker.epoch << " tokens=" << assembler_->num_tokens()
                << " attempt=" << attempts_ << " status=" << LogText(status.ToString());
+  // A limit of a worker that is there: queues are full before the first token only.
+  if (assembler_->num_tokens() > 0 && absl::IsResourceExhausted(status)) return End(status);
   if (assembler_->num_tokens() > 0) {
     context_.metrics.streams_broken.Increment();
     return End(absl::UnavailableError(
@@ -328,8 +330,11 @@ void GenerationSession::EndSlowClient() {
                << " msg=\"client does not read, stream ended\"";
   context_.metrics.slow_clients.Increment();
   client_gone_ = true;
-  End(absl::ResourceExhaustedError("client too slow"));
-  grpc_call_cancel_with_status(call_->c_call(), GRPC_STATUS_RESOURCE_EXHAUSTED, "client too slow",
+  const std::string why =
+      absl::StrCat("slow_client_timeout_ms: the client read nothing for ",
+                   absl::ToInt64Milliseconds(context_.options.slow_client_timeout), " ms");
+  End(absl::ResourceExhaustedError(why));
+  grpc_call_cancel_with_status(call_->c_call(), GRPC_STATUS_RESOURCE_EXHAUSTED, why.c_str(),
                                nullptr);
   next_look_ns_ = std::numeric_limits<int64_t>::max();
 }

@@ -13,13 +13,10 @@ namespace {
 using nlohmann::ordered_json;
 
 ordered_json LoadJson(const v1::WorkerLoad& load) {
-  return {{"running", load.running()},
-          {"waiting", load.waiting()},
-          {"max_running", load.max_running()},
-          {"max_waiting", load.max_waiting()},
-          {"pages_used", load.pages_used()},
-          {"pages_total", load.pages_total()},
-          {"queued_tokens", load.queued_tokens()}};
+  return {{"running", load.running()},         {"waiting", load.waiting()},
+          {"paused", load.paused()},           {"max_running", load.max_running()},
+          {"max_waiting", load.max_waiting()}, {"pages_used", load.pages_used()},
+          {"pages_total", load.pages_total()}, {"queued_tokens", load.queued_tokens()}};
 }
 
 ordered_json WorkerJson(const v1::Worker& worker) {

@@ -187,6 +187,91 @@ TEST_F(StreamingTest, GeneratedTokensAreCounted) {
   EXPECT_EQ(count() - before, 25);
 }
 
+// More bytes than the windows and buffers between the worker and a client hold.
+v1::GenerateRequest LongRequest(const std::string& prompt) {
+  v1::GenerateRequest request = SeededRequest(prompt, 1900, 3);
+  request.mutable_sampling()->set_logprobs(20);
+  return request;
+}
+
+// A client that has begun a stream and reads none of it.
+class StalledClient {
+ public:
+  StalledClient(Cluster& cluster, const v1::GenerateRequest& request) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // a window of 64 KiB
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    const auto channel = grpc::CreateCustomChannel(cluster.coordinator_config().listen(),
+                                                   grpc::InsecureChannelCredentials(), arguments);
+    reader_ = v1::GenerationService::NewStub(channel)->Generate(&context_, request);
+  }
+  // Reads to the end.
+  grpc::Status ReadAll() {
+    for (v1::GenerateResponse response; reader_->Read(&response);) {
+      token_ids.insert(token_ids.end(), response.token_ids().begin(), response.token_ids().end());
+      for (const auto& position : response.logprobs()) {
+        logprobs.push_back(position.token().logprob());
+      }
+    }
+    return reader_->Finish();
+  }
+  std::vector<int> token_ids;
+  std::vector<float> logprobs;
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader_;
+};
+
+bool PausedAre(Cluster& cluster, int count) {
+  return cluster.WaitFor(
+      [count](const v1::ListWorkersResponse& workers) {
+        const auto& load = workers.workers(0).load();
+        return load.paused() == count && load.running() == 0;
+      },
+      absl::Seconds(60));
+}
+
+TEST_F(StreamingTest, AClientThatStopsReadingPausesItsStreamAndGetsEveryTokenLater) {
+  const GenerateOutcome undisturbed = Run(LongRequest("stalls"));
+  ASSERT_EQ(undisturbed.token_ids.size(), 1900u);
+  const GenerateOutcome neighbour = Run(SeededRequest("neighbour", 50, 4));
+  StalledClient stalled(*cluster_, LongRequest("stalls"));
+  ASSERT_TRUE(PausedAre(*cluster_, 1));
+  const GenerateOutcome beside = Run(SeededRequest("neighbour", 50, 4));
+  EXPECT_EQ(beside.token_ids, neighbour.token_ids);
+  EXPECT_EQ(beside.logprobs, neighbour.logprobs);
+  EXPECT_TRUE(PausedAre(*cluster_, 1));
+  const grpc::Status status = stalled.ReadAll();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(stalled.token_ids, undisturbed.token_ids);
+  EXPECT_EQ(stalled.logprobs, undisturbed.logprobs);
+  EXPECT_TRUE(PausedAre(*cluster_, 0));
+  ExpectIdle();
+}
+
+TEST(SlowClientTest, LosesItsStreamAfterTheLimitAndItsSlotIsFree) {
+  Cluster cluster(TargetModel());
+  cluster.coordinator_config().set_slow_client_timeout_ms(3000);
+  cluster.AddTarget("target");
+  cluster.Start();
+  const GenerateOutcome undisturbed = cluster.Generate(LongRequest("never reads"));
+  StalledClient stalled(cluster, LongRequest("never reads"));
+  const auto slow_clients = [&] {
+    return MetricValue(HttpGet(cluster.admin_address("coordinator"), "/metrics"),
+                       "krait_slow_clients_total");
+  };
+  for (int i = 0; i < 600 && slow_clients() == 0; ++i) absl::SleepFor(absl::Milliseconds(100));
+  const grpc::Status status = stalled.ReadAll();
+  EXPECT_EQ(status.error_code(), grpc::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(status.error_message(), "slow_client_timeout_ms: the client read nothing for 3000 ms");
+  ASSERT_LT(stalled.token_ids.size(), undisturbed.token_ids.size());
+  EXPECT_TRUE(std::equal(stalled.token_ids.begin(), stalled.token_ids.end(),
+                         undisturbed.token_ids.begin()));
+  EXPECT_TRUE(cluster.Generate(GreedyRequest("next", 20)).status.ok());
+  EXPECT_TRUE(PausedAre(cluster, 0));
+}
+
 TEST(AdmissionTest, OverTheTokenBudgetIsRefusedWithRetryInfo) {
   Cluster cluster(TargetModel());
   cluster.coordinator_config().set_token_budget(400);

@@ -10,6 +10,8 @@ namespace {
 // Printable ASCII in the byte-level vocabularies of the tests and of SmolLM2 alike.
 constexpr int kFirstToken = 40;
 constexpr int kNumTokens = 50;
+// Deadlines of requests that are all paused are looked at this often.
+constexpr absl::Duration kPausedTick = absl::Milliseconds(20);
 
 uint64_t HashOf(const GenerationRequest& request) {
   return ExtendPrefixHash(PrefixHash(request.prompt), static_cast<TokenId>(request.sampling.seed));
@@ -51,7 +53,26 @@ absl::Status PacedEngine::Submit(GenerationRequest request, std::shared_ptr<Toke
 void PacedEngine::Abort(const std::string& request_id, absl::Status reason) {
   absl::MutexLock lock(&mutex_);
   const auto found = live_.find(request_id);
-  if (found != live_.end()) found->second.aborted = std::move(reason);
+  if (found == live_.end()) return;
+  found->second.aborted = std::move(reason);
+  SetPaused(found->second, false);
+}
+
+void PacedEngine::Pause(const std::string& request_id) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = live_.find(request_id);
+  if (found != live_.end() && found->second.aborted.ok()) SetPaused(found->second, true);
+}
+
+void PacedEngine::Resume(const std::string& request_id) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = live_.find(request_id);
+  if (found != live_.end()) SetPaused(found->second, false);
+}
+
+void PacedEngine::SetPaused(Live& live, bool paused) {
+  num_paused_ += paused - live.paused;
+  live.paused = paused;
 }
 
 void PacedEngine::Drain() {
@@ -72,6 +93,7 @@ EngineLoad PacedEngine::Load() const {
   EngineLoad load;
   load.running = num_running_;
   load.waiting = static_cast<int>(waiting_.size());
+  load.paused = num_paused_;
   load.max_running = options_.max_running;
   load.max_waiting = options_.max_waiting;
   return load;
@@ -83,7 +105,8 @@ void PacedEngine::Run() {
     std::vector<std::function<void()>> deliveries;
     {
       absl::MutexLock lock(&mutex_);
-      mutex_.Await(absl::Condition(this, &PacedEngine::HasWork));
+      mutex_.AwaitWithTimeout(absl::Condition(this, &PacedEngine::HasWork),
+                              live_.empty() ? absl::InfiniteDuration() : kPausedTick);
       // A step takes its time whether requests come or not.
       next = std::max(next + options_.step, clock_->Now());
       mutex_.AwaitWithTimeout(absl::Condition(&stopping_), next - clock_->Now());
@@ -116,7 +139,7 @@ std::vector<std::function<void()>> PacedEngine::Step() {
     absl::Status end = live.aborted;
     if (end.ok() && now >= live.request.deadline) end = absl::DeadlineExceededError("deadline");
     bool over = !end.ok();
-    if (!over && live.running) {
+    if (!over && live.running && !live.paused) {
       TokenEvent event = NextTokens(live);
       over = event.finish_reason != FinishReason::kNone;
       deliveries.push_back([sink = live.sink, event = std::move(event)]() mutable {
@@ -128,6 +151,7 @@ std::vector<std::function<void()>> PacedEngine::Step() {
       continue;
     }
     num_running_ -= live.running;
+    SetPaused(live, false);
     if (!live.running) std::erase(waiting_, it->first);
     deliveries.push_back([sink = std::move(live.sink), end] { sink->OnEnd(end); });
     it = live_.erase(it);

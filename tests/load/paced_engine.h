@@ -23,8 +23,8 @@ struct PacedOptions {
 };
 
 // An engine without a model, for load tests: every step gives every running request its next
-// tokens, which depend on prompt, seed and position alone. Queue, aborts, deadlines and drain are
-// as in Engine. Thread-safe; one thread of its own.
+// tokens, which depend on prompt, seed and position alone. Queue, aborts, pauses, deadlines and
+// drain are as in Engine, but for the limit on a pause. Thread-safe; one thread of its own.
 class PacedEngine final : public EngineInterface {
  public:
   // `clock` outlives this.
@@ -33,6 +33,8 @@ class PacedEngine final : public EngineInterface {
 
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override;
   void Abort(const std::string& request_id, absl::Status reason) override;
+  void Pause(const std::string& request_id) override;
+  void Resume(const std::string& request_id) override;
   void Drain() override;
   bool WaitIdle(absl::Duration timeout) override;
   EngineLoad Load() const override;
@@ -44,11 +46,15 @@ class PacedEngine final : public EngineInterface {
     uint64_t hash = 0;  // of seed and prompt
     int num_sent = 0;
     bool running = false;
+    bool paused = false;
     absl::Status aborted;  // not OK: to end with this at the next step
   };
 
   void Run();
-  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !live_.empty(); }
+  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || num_paused_ < static_cast<int>(live_.size());
+  }
+  void SetPaused(Live& live, bool paused) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Admit() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // What this step does to every live request, to be done without the lock.
   std::vector<std::function<void()>> Step() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -60,6 +66,7 @@ class PacedEngine final : public EngineInterface {
   std::map<std::string, Live> live_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::string> waiting_ ABSL_GUARDED_BY(mutex_);
   int num_running_ ABSL_GUARDED_BY(mutex_) = 0;
+  int num_paused_ ABSL_GUARDED_BY(mutex_) = 0;
   bool delivering_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

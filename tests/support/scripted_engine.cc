@@ -39,6 +39,25 @@ absl::Status ScriptedEngine::WaitForAbort(const std::string& request_id) {
   return aborted_.at(request_id);
 }
 
+void ScriptedEngine::WaitForPaused(const std::string& request_id, bool paused) {
+  absl::MutexLock lock(&mutex_);
+  const auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return (paused_.count(request_id) > 0) == paused;
+  };
+  CHECK(mutex_.AwaitWithTimeout(absl::Condition(&there), kPatience)) << request_id;
+}
+
+bool ScriptedEngine::paused(const std::string& request_id) const {
+  absl::MutexLock lock(&mutex_);
+  return paused_.count(request_id) > 0;
+}
+
+int ScriptedEngine::num_pauses(const std::string& request_id) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = num_pauses_.find(request_id);
+  return found == num_pauses_.end() ? 0 : found->second;
+}
+
 bool ScriptedEngine::draining() const {
   absl::MutexLock lock(&mutex_);
   return draining_;
@@ -84,6 +103,18 @@ absl::Status ScriptedEngine::Submit(GenerationRequest request, std::shared_ptr<T
 void ScriptedEngine::Abort(const std::string& request_id, absl::Status reason) {
   absl::MutexLock lock(&mutex_);
   aborted_[request_id] = std::move(reason);
+}
+
+void ScriptedEngine::Pause(const std::string& request_id) {
+  absl::MutexLock lock(&mutex_);
+  if (live_.count(request_id) == 0) return;
+  paused_.insert(request_id);
+  ++num_pauses_[request_id];
+}
+
+void ScriptedEngine::Resume(const std::string& request_id) {
+  absl::MutexLock lock(&mutex_);
+  paused_.erase(request_id);
 }
 
 void ScriptedEngine::Drain() {

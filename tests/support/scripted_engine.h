@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,10 @@ class ScriptedEngine final : public EngineInterface {
   GenerationRequest WaitForRequest(const std::string& request_id);
   // Waits until `request_id` was aborted, and returns why.
   absl::Status WaitForAbort(const std::string& request_id);
+  // Waits until `request_id` is paused, or no more.
+  void WaitForPaused(const std::string& request_id, bool paused);
+  bool paused(const std::string& request_id) const;
+  int num_pauses(const std::string& request_id) const;  // calls of Pause
   bool draining() const;
 
   // Sends tokens of a live request's choice, the next `ids.size()` positions.
@@ -33,6 +38,8 @@ class ScriptedEngine final : public EngineInterface {
 
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override;
   void Abort(const std::string& request_id, absl::Status reason) override;
+  void Pause(const std::string& request_id) override;
+  void Resume(const std::string& request_id) override;
   void Drain() override;
   bool WaitIdle(absl::Duration timeout) override;
   EngineLoad Load() const override;
@@ -50,6 +57,8 @@ class ScriptedEngine final : public EngineInterface {
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<std::string, Live> live_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, absl::Status> aborted_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> paused_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, int> num_pauses_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace krait

@@ -155,6 +155,10 @@ void Engine::Abort(const std::string& request_id, absl::Status reason) {
   state_->mailbox.Abort(request_id, std::move(reason));
 }
 
+void Engine::Pause(const std::string& request_id) { state_->mailbox.SetPaused(request_id, true); }
+
+void Engine::Resume(const std::string& request_id) { state_->mailbox.SetPaused(request_id, false); }
+
 void Engine::Drain() { state_->mailbox.Drain(); }
 bool Engine::WaitIdle(absl::Duration timeout) { return state_->mailbox.WaitIdle(timeout); }
 EngineLoad Engine::Load() const { return state_->mailbox.Load(); }

@@ -26,10 +26,11 @@ struct EngineConfig {
   // by page and may be preempted.
   int reserved_output_tokens = 1024;
   int max_draft_tokens = 4;
-  int num_state_slots = 0;  // of a model with recurrent layers; 0: max_running
-  bool fixed_draft_tokens = false;                          // do not adapt K
+  int num_state_slots = 0;          // of a model with recurrent layers; 0: max_running
+  bool fixed_draft_tokens = false;  // do not adapt K
   absl::Duration proposal_deadline = absl::ZeroDuration();  // zero: max(5 ms, half a median step)
   absl::Duration step_deadline = absl::Seconds(60);
+  absl::Duration slow_reader_timeout = absl::Seconds(30);  // of a paused request
 };
 
 // Owns the engine thread and everything below it. Create returns after the weights are loaded and a
@@ -52,6 +53,8 @@ class Engine final : public EngineInterface {
 
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override;
   void Abort(const std::string& request_id, absl::Status reason) override;
+  void Pause(const std::string& request_id) override;
+  void Resume(const std::string& request_id) override;
   void Drain() override;
   bool WaitIdle(absl::Duration timeout) override;
   EngineLoad Load() const override;

@@ -32,13 +32,15 @@ struct TokenEvent {
 };
 
 // Receives one request's choices, their events in any order among each other. Called by the engine
-// thread, which must not wait: implementations queue.
+// thread, which must not wait: implementations queue, and Pause the request when they have too
+// much.
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
   virtual void OnTokens(TokenEvent event) = 0;
   // Last call: OK after every choice had an event with a finish reason; else why all ended early
-  // (CANCELLED, DEADLINE_EXCEEDED, INTERNAL for non-finite logits, UNAVAILABLE).
+  // (CANCELLED, DEADLINE_EXCEEDED, INTERNAL for non-finite logits, UNAVAILABLE, RESOURCE_EXHAUSTED
+  // if it was paused for too long).
   virtual void OnEnd(const absl::Status& status) = 0;
 };
 
@@ -57,6 +59,7 @@ struct GenerationRequest {
 struct EngineLoad {
   int running = 0;
   int waiting = 0;
+  int paused = 0;
   int max_running = 0;
   int max_waiting = 0;
   int64_t pages_used = 0;
@@ -76,6 +79,12 @@ class EngineInterface {
   virtual absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) = 0;
   // Ends a live request with `reason` within one step; unknown ids are ignored.
   virtual void Abort(const std::string& request_id, absl::Status reason) = 0;
+  // No step of a live request's from the next one on, until Resume: its reader has enough. It keeps
+  // its pages while nobody needs them, and ends with RESOURCE_EXHAUSTED if for the engine's limit
+  // neither Resume nor another Pause (the reader takes something, if slowly) comes. Called from
+  // OnTokens, the event at hand is the last one. No effect on unknown ids.
+  virtual void Pause(const std::string& request_id) = 0;
+  virtual void Resume(const std::string& request_id) = 0;
   // No new requests from now on; what was accepted goes on.
   virtual void Drain() = 0;
   // True once nothing runs or waits, at most `timeout` later.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 
@@ -11,6 +12,8 @@ namespace {
 
 // Never used by a request.
 constexpr SequenceId kWarmUpSequence = 0;
+// While there are requests and none of them runs, deadlines are looked at this often.
+constexpr absl::Duration kPausedTick = absl::Milliseconds(20);
 
 SchedulerConfig SchedulerConfigOf(const EngineConfig& config, const StepExecutor& executor) {
   return {.pool = {.cache = {.num_pages = config.group.runner.num_pages,
@@ -56,28 +59,47 @@ absl::Status EngineThread::WarmUp() {
 }
 
 absl::Status EngineThread::Run() {
-  absl::Status status;
-  while (status.ok()) {
+  absl::StatusOr<bool> stepped = true;
+  while (stepped.ok()) {
     Mailbox::Commands commands;
-    const bool open = mailbox_->Take(!streams_.empty(), commands);
+    const absl::Duration patience = streams_.empty() ? absl::InfiniteDuration()
+                                    : *stepped       ? absl::ZeroDuration()
+                                                     : kPausedTick;
+    const bool open = mailbox_->Take(patience, commands);
     Take(std::move(commands));
     if (!open) break;
     EndExpired();
-    status = RunStep();
+    EndSlowReaders();
+    stepped = RunStep();
     PublishLoad();
   }
   const absl::Status stopped = absl::UnavailableError("the engine has stopped");
   mailbox_->Close(stopped);
   Mailbox::Commands late;  // came between the last Take and Close
-  mailbox_->Take(/*busy=*/true, late);
+  mailbox_->Take(absl::ZeroDuration(), late);
   Take(std::move(late));
   FinishAll(stopped);
-  return status;
+  return stepped.status();
 }
 
 void EngineThread::Take(Mailbox::Commands commands) {
   for (Submission& submission : commands.submissions) Start(std::move(submission));
+  for (const auto& [id, paused] : commands.paused) SetPaused(id, paused);
   for (const auto& [id, reason] : commands.aborts) Finish(id, reason);
+}
+
+void EngineThread::SetPaused(SequenceId request, bool paused) {
+  const auto it = streams_.find(request);
+  if (it == streams_.end()) return;
+  Stream& stream = *it->second;
+  if (paused) {
+    stream.Pause(clock_->Now());
+  } else {
+    stream.Resume();
+  }
+  for (SequenceId id = request; id < request + stream.num_choices(); ++id) {
+    paused ? scheduler_.Pause(id) : scheduler_.Resume(id);
+  }
 }
 
 std::unique_ptr<Sequence> EngineThread::MakeSequence(const Submission& submission,
@@ -115,6 +137,20 @@ void EngineThread::EndExpired() {
   }
 }
 
+void EngineThread::EndSlowReaders() {
+  const absl::Duration limit = config_.slow_reader_timeout;
+  const absl::Duration now = clock_->Now();
+  std::vector<SequenceId> slow;
+  for (const auto& [request, stream] : streams_) {
+    if (now - stream->paused_since() >= limit) slow.push_back(request);
+  }
+  for (SequenceId request : slow) {
+    Finish(request, absl::ResourceExhaustedError(
+                        absl::StrCat("slow_reader_timeout_ms: nothing was read for ",
+                                     absl::ToInt64Milliseconds(limit), " ms")));
+  }
+}
+
 absl::StatusOr<DecodedStep> EngineThread::Decode(ScheduledStep& step) {
   for (SequenceId id : step.changes.admitted) {
     const Sequence* sequence = scheduler_.Find(id);
@@ -129,11 +165,11 @@ absl::StatusOr<DecodedStep> EngineThread::Decode(ScheduledStep& step) {
   return decoder_.Step(std::move(step.plan), rows);
 }
 
-absl::Status EngineThread::RunStep() {
+absl::StatusOr<bool> EngineThread::RunStep() {
   const absl::Duration start = clock_->Now();
   std::optional<ScheduledStep> step = scheduler_.Schedule(
       [this](absl::Span<const DraftLimit> limits) { return decoder_.ChooseDrafts(limits); });
-  if (!step.has_value()) return absl::OkStatus();
+  if (!step.has_value()) return false;
   ASSIGN_OR_RETURN(const DecodedStep decoded, Decode(*step));
   StepStats stats{.draft_wait = decoded.draft_wait,
                   .prefill_tokens = step->prefill_tokens,
@@ -146,7 +182,7 @@ absl::Status EngineThread::RunStep() {
   Deliver(scheduler_.Apply(*decoded.plan, decoded.result), stats);
   stats.duration = clock_->Now() - start;
   observer_->OnStep(stats);
-  return absl::OkStatus();
+  return true;
 }
 
 void EngineThread::Deliver(std::vector<Progress> progress, StepStats& stats) {
@@ -216,6 +252,7 @@ void EngineThread::PublishLoad() {
   mailbox_->SetLoad(
       {.running = scheduler_.num_running(),
        .waiting = scheduler_.num_waiting(),
+       .paused = scheduler_.num_paused(),
        .max_running = config_.max_running,
        .max_waiting = config_.max_waiting,
        .pages_used = cache.num_pages() - cache.num_free_pages(),

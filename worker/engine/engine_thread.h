@@ -33,8 +33,11 @@ class EngineThread {
   void Take(Mailbox::Commands commands);
   void Start(Submission submission);
   std::unique_ptr<Sequence> MakeSequence(const Submission& submission, int choice) const;
+  void SetPaused(SequenceId request, bool paused);
   void EndExpired();
-  absl::Status RunStep();
+  void EndSlowReaders();
+  // False if nobody has anything to do.
+  absl::StatusOr<bool> RunStep();
   absl::StatusOr<DecodedStep> Decode(ScheduledStep& step);
   void Deliver(std::vector<Progress> progress, StepStats& stats);
   void Measure(const Progress& progress, Stream& stream, StepStats& stats);

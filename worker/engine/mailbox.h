@@ -28,7 +28,9 @@ class Mailbox {
  public:
   struct Commands {
     std::vector<Submission> submissions;
-    // By the first choice's id. After the submissions: an abort never overtakes its request.
+    // By the first choice's id, as are the aborts: the last word on whether it is paused.
+    absl::flat_hash_map<SequenceId, bool> paused;
+    // After the submissions: an abort never overtakes its request.
     std::vector<std::pair<SequenceId, absl::Status>> aborts;
   };
 
@@ -38,6 +40,7 @@ class Mailbox {
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink,
                       absl::Duration now);
   void Abort(const std::string& request_id, absl::Status reason);
+  void SetPaused(const std::string& request_id, bool paused);
   void Drain();
   bool WaitIdle(absl::Duration timeout);
   EngineLoad Load() const;
@@ -46,9 +49,9 @@ class Mailbox {
   // counts.
   void Close(const absl::Status& reason);
 
-  // For the engine thread. Moves all commands into `commands`; waits for one, or not if `busy`.
-  // False once closed, with what had been submitted until then.
-  bool Take(bool busy, Commands& commands);
+  // For the engine thread. Moves all commands into `commands`; waits for the first one for at most
+  // `timeout`. False once closed, with what had been submitted until then.
+  bool Take(absl::Duration timeout, Commands& commands);
   // The request is about to end: its id may be used again.
   void Forget(const std::string& request_id);
   // Its sink has been told.

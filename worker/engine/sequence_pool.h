@@ -50,7 +50,8 @@ class SequencePool {
   // Ends a sequence in whatever state it is; its pages are free at once. False if it is unknown.
   bool End(SequenceId id);
   // Takes it out of the steps; it keeps its pages until they are needed or the paused hold too
-  // many. Not before its request has been admitted. No effect on an unknown or paused one.
+  // many. Of a request that was not admitted yet all choices, or none. No effect on an unknown or
+  // paused one.
   void Pause(SequenceId id);
   // It waits for its place, before all that came after it. No effect unless it is paused.
   void Resume(SequenceId id);

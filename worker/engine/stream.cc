@@ -42,6 +42,12 @@ void Stream::Send(Progress progress) {
                    .speculation = choice.speculation});
 }
 
+// The gap was the reader's doing: it is not a time between two tokens.
+void Stream::Resume() {
+  paused_since_ = absl::InfiniteDuration();
+  for (Choice& choice : choices_) choice.last_sent = absl::InfiniteDuration();
+}
+
 void Stream::End(const absl::Status& status) {
   CHECK(sink_ != nullptr) << "a stream ends once";
   CHECK_EQ(status.ok(), complete());

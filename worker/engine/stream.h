@@ -36,8 +36,12 @@ class Stream {
   bool complete() const { return num_finished_ == num_choices(); }
   FinishReason finish_reason() const { return finish_reason_; }  // of the choice that ended last
   absl::Duration submitted() const { return submitted_; }
-  // When the choice was sent something; infinite if nothing yet.
+  // When the choice was sent something; infinite if nothing yet, or not since a pause.
   absl::Duration& last_sent(int choice) { return choices_[choice].last_sent; }
+  // When its reader last had too much; infinite unless it is paused.
+  absl::Duration paused_since() const { return paused_since_; }
+  void Pause(absl::Duration now) { paused_since_ = now; }
+  void Resume();
 
  private:
   struct Choice {
@@ -51,6 +55,7 @@ class Stream {
   const int prompt_tokens_;
   const absl::Duration submitted_;
   std::vector<Choice> choices_;
+  absl::Duration paused_since_ = absl::InfiniteDuration();
   int num_sent_ = 0;
   int num_finished_ = 0;
   FinishReason finish_reason_ = FinishReason::kNone;

@@ -6,6 +6,15 @@
 #include "worker/server/proto_conversion.h"
 
 namespace krait {
+namespace {
+
+int NumEntries(const internal::v1::TokenChunk& chunk) {
+  int entries = chunk.token_ids_size();
+  for (const v1::PositionLogprobs& position : chunk.logprobs()) entries += 1 + position.top_size();
+  return entries;
+}
+
+}  // namespace
 
 std::shared_ptr<GenerateCall> GenerateCall::Create(EngineInterface* engine,
                                                    std::string request_id) {
@@ -17,18 +26,18 @@ std::shared_ptr<GenerateCall> GenerateCall::Create(EngineInterface* engine,
 void GenerateCall::SetAccepted() {
   absl::MutexLock lock(&mutex_);
   accepted_ = true;
-  // The engine may have been quicker: it can overfill the buffer before its caller gets here.
+  // The call may have been cancelled before its request was taken.
   if (!abort_reason_.ok()) AbortLocked(std::move(abort_reason_));
 }
 
 void GenerateCall::OnTokens(TokenEvent event) {
   absl::MutexLock lock(&mutex_);
   if (broken_) return;
-  AppendTo(event, PendingOf(event.choice));
-  num_pending_tokens_ += static_cast<int>(event.token_ids.size());
-  if (num_pending_tokens_ > kMaxBufferedTokens) {
-    Break(absl::ResourceExhaustedError("the client does not read its stream"));
-  }
+  internal::v1::TokenChunk& chunk = PendingOf(event.choice);
+  num_entries_ -= NumEntries(chunk);
+  AppendTo(event, chunk);
+  num_entries_ += NumEntries(chunk);
+  SetPaused();
   Advance();
 }
 
@@ -42,7 +51,9 @@ void GenerateCall::OnEnd(const absl::Status& status) {
 void GenerateCall::OnWriteDone(bool ok) {
   absl::MutexLock lock(&mutex_);
   write_under_way_ = false;
+  num_entries_ -= NumEntries(writing_);
   if (!ok) Break(absl::CancelledError("the client has gone"));
+  SetPaused();
   Advance();
 }
 
@@ -70,6 +81,18 @@ void GenerateCall::Break(absl::Status reason) {
   AbortLocked(std::move(reason));
 }
 
+// While it stays paused, every write that ends pauses it anew: the client does read.
+void GenerateCall::SetPaused() {
+  if (broken_ || ended_) return;
+  const bool was_paused = paused_;
+  paused_ = num_entries_ > (was_paused ? kResumeEntries : kPauseEntries);
+  if (paused_) {
+    engine_->Pause(request_id_);
+  } else if (was_paused) {
+    engine_->Resume(request_id_);
+  }
+}
+
 // Under the lock, so that the id cannot end and be taken by another request in between: OnEnd
 // waits.
 void GenerateCall::AbortLocked(absl::Status reason) {
@@ -86,7 +109,6 @@ void GenerateCall::Advance() {
   if (!pending_.empty()) {
     writing_ = std::move(pending_.front());
     pending_.pop_front();
-    num_pending_tokens_ -= writing_.token_ids_size();
     write_under_way_ = true;
     StartWrite(&writing_);
   } else if (ended_) {

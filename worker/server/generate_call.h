@@ -14,15 +14,18 @@
 namespace krait {
 
 // One Generate stream: the engine puts tokens in, gRPC takes them out at the client's speed. What
-// arrives while a write is under way is merged into one chunk a choice; a client that lets more
-// than kMaxBufferedTokens pile up loses its stream, not the worker its memory. Thread-safe.
+// arrives while a write is under way is merged into one chunk a choice. Once kPauseEntries pile up
+// the request is paused, until what is left is at most kResumeEntries: so a step's tokens are all
+// that can come on top. Thread-safe.
 //
 // Lives until both sides are done: gRPC until OnDone (it keeps itself alive), the engine as its
 // sink.
 class GenerateCall final : public grpc::ServerWriteReactor<internal::v1::TokenChunk>,
                            public TokenSink {
  public:
-  static constexpr int kMaxBufferedTokens = 4096;
+  // Token ids and logprobs of one stream, not yet taken by the transport.
+  static constexpr int kPauseEntries = 4096;
+  static constexpr int kResumeEntries = 1024;
 
   // A call that stays alive until gRPC is done with it.
   static std::shared_ptr<GenerateCall> Create(EngineInterface* engine, std::string request_id);
@@ -48,6 +51,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<internal::v1::TokenCh
   // The chunk that waits for `choice`, made if there is none.
   internal::v1::TokenChunk& PendingOf(int choice) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Break(absl::Status reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetPaused() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   EngineInterface* const engine_;
   const std::string request_id_;
@@ -56,7 +60,8 @@ class GenerateCall final : public grpc::ServerWriteReactor<internal::v1::TokenCh
   absl::Mutex mutex_;
   // Of each choice at most one, in the order they will be written.
   std::deque<internal::v1::TokenChunk> pending_ ABSL_GUARDED_BY(mutex_);
-  int num_pending_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  int num_entries_ ABSL_GUARDED_BY(mutex_) = 0;  // of pending_ and writing_
+  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
   internal::v1::TokenChunk writing_;  // gRPC reads it while write_under_way_
   bool write_under_way_ ABSL_GUARDED_BY(mutex_) = false;
   bool accepted_ ABSL_GUARDED_BY(mutex_) = false;

@@ -73,6 +73,7 @@ v1::WorkerLoad ToProto(const EngineLoad& load) {
   v1::WorkerLoad proto;
   proto.set_running(load.running);
   proto.set_waiting(load.waiting);
+  proto.set_paused(load.paused);
   proto.set_max_running(load.max_running);
   proto.set_max_waiting(load.max_waiting);
   proto.set_pages_used(load.pages_used);

@@ -24,6 +24,8 @@ EngineConfig MakeEngineConfig(const WorkerOptions& options, const Vocabulary& vo
   config.max_running = options.max_running;
   config.max_waiting = options.max_waiting;
   config.max_num_batched_tokens = options.max_num_batched_tokens;
+  config.reserved_output_tokens = options.reserved_output_tokens;
+  config.slow_reader_timeout = options.slow_reader_timeout;
   config.max_draft_tokens = options.max_draft_tokens;
   config.fixed_draft_tokens = options.fixed_draft_tokens;
   config.proposal_deadline = options.proposal_deadline;

@@ -706,7 +706,7 @@ TEST_F(GenerationSessionTest, ClientThatDoesNotReadLosesItsStreamAndNobodyElse) 
   }
   const grpc::Status status = reader->Finish();
   EXPECT_EQ(status.error_code(), grpc::RESOURCE_EXHAUSTED);
-  EXPECT_EQ(status.error_message(), "client too slow");
+  EXPECT_EQ(status.error_message(), "slow_client_timeout_ms: the client read nothing for 5000 ms");
 }
 
 TEST_F(GenerationSessionTest, RetriesStopWhenTheirBudgetIsSpent) {

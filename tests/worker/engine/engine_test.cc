@@ -15,6 +15,7 @@
 #include "tests/support/fake_clock.h"
 #include "tests/support/scripted_model.h"
 #include "tests/support/sink_log.h"
+#include "tests/support/slow_readers.h"
 #include "worker/speculative/ngram_proposer.h"
 
 namespace krait {
@@ -25,6 +26,7 @@ using testing::CountingObserver;
 using testing::ScriptedModel;
 using testing::ScriptedNext;
 using testing::SinkLog;
+using testing::SlowReaders;
 
 constexpr absl::Duration kLong = absl::Seconds(30);
 
@@ -88,6 +90,21 @@ class EngineTest : public ::testing::Test {
     const absl::Status status = engine_->Submit(std::move(request), sink);
     EXPECT_TRUE(status.ok()) << status;
     return sink;
+  }
+  // Its reader takes nothing more after every `events` events, until it is resumed.
+  std::shared_ptr<SinkLog> SubmitSlow(SlowReaders& readers, const GenerationRequest& request,
+                                      int events) {
+    auto log = std::make_shared<SinkLog>();
+    const absl::Status status =
+        engine_->Submit(request, readers.Add(request.request_id, events, log));
+    EXPECT_TRUE(status.ok()) << status;
+    return log;
+  }
+  // The engine has looked at its requests after now.
+  void AwaitAnotherRequest(const std::string& id) {
+    auto sink = Submit(Request(id, 3, 4));
+    ASSERT_TRUE(sink->ended.WaitForNotificationWithTimeout(kLong));
+    EXPECT_EQ(sink->token_ids, Expected(Request(id, 3, 4)));
   }
   static std::vector<TokenId> Expected(GenerationRequest request, int choice) {
     request.sampling.choice = choice;
@@ -458,6 +475,128 @@ TEST_F(EngineTest, AbortEndsWaitingAndRunningRequestsAndFreesTheirPages) {
   EXPECT_EQ(waiting->status.code(), absl::StatusCode::kCancelled);
   EXPECT_TRUE(waiting->token_ids.empty());
   EXPECT_LE(running->token_ids.size(), 1u) << "within one step";
+  ExpectNothingLeft();
+}
+
+TEST_F(EngineTest, APausedRequestDrawsNothingAndItsNeighboursGoOn) {
+  Start();
+  SlowReaders readers(engine_.get());
+  auto slow = SubmitSlow(readers, Request("slow", 5, 40), 3);
+  readers.AwaitPaused(1);
+  AwaitAnotherRequest("neighbour");
+  EXPECT_EQ(slow->token_ids.size(), 3u);
+  EXPECT_FALSE(slow->ended.HasBeenNotified());
+  engine_->Resume("nobody");
+  engine_->Pause("nobody");
+  while (readers.ResumeOne(1)) {
+  }
+  ASSERT_TRUE(slow->ended.HasBeenNotified());
+  EXPECT_EQ(slow->token_ids, Expected(Request("slow", 5, 40)));
+  EXPECT_EQ(readers.num_pauses(), 13);
+  ExpectNothingLeft();
+}
+
+// Steps come one after another, so a paused request without neighbours must not keep them coming.
+TEST_F(EngineTest, NoStepIsRunWhileAllArePaused) {
+  Start();
+  SlowReaders readers(engine_.get());
+  auto slow = SubmitSlow(readers, Request("slow", 5, 40), 3);
+  readers.AwaitPaused(1);
+  AwaitAnotherRequest("neighbour");
+  engine_->Abort("slow", absl::CancelledError("over"));
+  ASSERT_TRUE(slow->ended.WaitForNotificationWithTimeout(kLong));
+  engine_.reset();
+  EXPECT_EQ(observer_.steps, 3 + 4);
+}
+
+TEST_F(EngineTest, APausedRequestEndsAfterItsLimitAndNamesIt) {
+  config_.slow_reader_timeout = absl::Seconds(30);
+  Start();
+  SlowReaders readers(engine_.get());
+  auto slow = SubmitSlow(readers, Request("slow", 5, 40), 3);
+  readers.AwaitPaused(1);
+  AwaitAnotherRequest("at once");
+  clock_.Advance(absl::Seconds(30) - absl::Milliseconds(1));
+  AwaitAnotherRequest("just before");
+  EXPECT_FALSE(slow->ended.HasBeenNotified());
+  // Something was read: the time begins anew.
+  engine_->Pause("slow");
+  AwaitAnotherRequest("anew");
+  clock_.Advance(absl::Seconds(30) - absl::Milliseconds(1));
+  AwaitAnotherRequest("just before again");
+  EXPECT_FALSE(slow->ended.HasBeenNotified());
+  clock_.Advance(absl::Milliseconds(1));
+  ASSERT_TRUE(slow->ended.WaitForNotificationWithTimeout(kLong)) << "nothing else is running";
+  EXPECT_EQ(slow->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(slow->status.message(), "slow_reader_timeout_ms: nothing was read for 30000 ms");
+  EXPECT_EQ(slow->token_ids.size(), 3u);
+  ExpectNothingLeft();
+}
+
+TEST_F(EngineTest, APausedRequestCanBeAbortedExpiresAndHoldsUpADrain) {
+  for (const std::string cause : {"abort", "deadline", "drain", "stop"}) {
+    SCOPED_TRACE(cause);
+    engine_.reset();
+    Start();
+    SlowReaders readers(engine_.get());
+    GenerationRequest request = Request("slow", 5, 20);
+    if (cause == "deadline") request.deadline = clock_.Now() + absl::Seconds(1);
+    auto slow = SubmitSlow(readers, request, 3);
+    readers.AwaitPaused(1);
+    absl::StatusCode expected = absl::StatusCode::kOk;
+    if (cause == "abort") {
+      engine_->Abort("slow", absl::CancelledError("left"));
+      expected = absl::StatusCode::kCancelled;
+    } else if (cause == "deadline") {
+      clock_.Advance(absl::Seconds(1));
+      expected = absl::StatusCode::kDeadlineExceeded;
+    } else if (cause == "drain") {
+      engine_->Drain();
+      EXPECT_FALSE(engine_->WaitIdle(absl::ZeroDuration()));
+      while (readers.ResumeOne(1)) {
+      }
+    } else {
+      engine_.reset();
+      expected = absl::StatusCode::kUnavailable;
+    }
+    ASSERT_TRUE(slow->ended.WaitForNotificationWithTimeout(kLong));
+    EXPECT_EQ(slow->status.code(), expected);
+    EXPECT_EQ(slow->token_ids.size(), expected == absl::StatusCode::kOk ? 20u : 3u);
+    if (engine_ != nullptr) ExpectNothingLeft();
+  }
+}
+
+TEST_F(EngineTest, ChoicesArePausedTogether) {
+  Start();
+  Hold(true);
+  auto choices = SubmitChoices(Request("a", 5, 40), 3);
+  engine_->Pause("a");  // before it was even admitted
+  auto neighbour = Submit(Request("b", 6, 40));
+  Hold(false);
+  ASSERT_TRUE(neighbour->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_FALSE(choices->ended.HasBeenNotified());
+  for (const auto& choice : choices->choices) EXPECT_LE(choice.token_ids.size(), 1u);
+  engine_->Resume("a");
+  ASSERT_TRUE(choices->ended.WaitForNotificationWithTimeout(kLong));
+  for (int choice = 0; choice < 3; ++choice) {
+    EXPECT_EQ(choices->choices[choice].token_ids, Expected(Request("a", 5, 40), choice));
+  }
+  ExpectNothingLeft();
+}
+
+// A reader that never comes back costs the others nothing: 64 pages, of which the slow one's 40 are
+// needed.
+TEST_F(EngineTest, PagesOfAPausedRequestGoToOthers) {
+  Start();
+  SlowReaders readers(engine_.get());
+  auto slow = SubmitSlow(readers, Request("slow", 5, 640), 3);
+  readers.AwaitPaused(1);
+  auto other = Submit(Request("other", 5, 640));
+  ASSERT_TRUE(other->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_EQ(other->token_ids, Expected(Request("other", 5, 640)));
+  while (readers.ResumeOne(1)) {
+  }
+  EXPECT_EQ(slow->token_ids, Expected(Request("slow", 5, 640)));
   ExpectNothingLeft();
 }
 

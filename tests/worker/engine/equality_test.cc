@@ -19,6 +19,7 @@
 #include "tests/support/counting_observer.h"
 #include "tests/support/hybrid_checkpoint.h"
 #include "tests/support/sink_log.h"
+#include "tests/support/slow_readers.h"
 #include "tests/support/tiny_checkpoint.h"
 #include "worker/engine/engine.h"
 #include "worker/speculative/draft_model_proposer.h"
@@ -155,14 +156,18 @@ class EqualityTest : public ::testing::Test {
   static std::shared_ptr<SinkLog> Submit(Engine& engine, const std::string& id,
                                          const Generation& generation,
                                          std::optional<int> max_draft_tokens = std::nullopt) {
+    auto sink = std::make_shared<SinkLog>();
+    Submit(engine, id, generation, max_draft_tokens, sink);
+    return sink;
+  }
+  static void Submit(Engine& engine, const std::string& id, const Generation& generation,
+                     std::optional<int> max_draft_tokens, std::shared_ptr<TokenSink> sink) {
     GenerationRequest request{.request_id = id, .prompt = generation.prompt};
     request.sampling = generation.sampling;
     request.stop = generation.stop;
     request.max_draft_tokens = max_draft_tokens;
-    auto sink = std::make_shared<SinkLog>();
-    const absl::Status status = engine.Submit(std::move(request), sink);
+    const absl::Status status = engine.Submit(std::move(request), std::move(sink));
     EXPECT_TRUE(status.ok()) << status;
-    return sink;
   }
 
   static Output Await(SinkLog& sink) {
@@ -617,6 +622,38 @@ TEST_P(ModelEqualityTest, PreemptedEqualsUndisturbed) {
                   static_cast<long>(observer_.preemptions),
                   static_cast<long>(observer_.recomputed_tokens));
     }
+  }
+}
+
+// All readers stop reading over and over; while they do, their pages may go to those that read.
+TEST_P(ModelEqualityTest, PausedEqualsUndisturbed) {
+  const std::vector<Output>& reference = Reference();
+  const std::vector<Generation> generations = Generations();
+  for (const char* draft : {"none", "noisy"}) {
+    EngineConfig config = Config();
+    config.group.runner.num_pages = 24;  // of 16 tokens
+    config.reserved_output_tokens = 2;
+    config.max_num_batched_tokens = 40;
+    config.fixed_draft_tokens = true;
+    config.max_draft_tokens = 3;
+    auto engine = Make(config, Draft(draft, &clock_));
+    testing::SlowReaders readers(engine.get());
+    std::vector<std::shared_ptr<SinkLog>> sinks;
+    for (size_t i = 0; i < generations.size(); ++i) {
+      const std::string id = absl::StrCat(i);
+      sinks.push_back(std::make_shared<SinkLog>());
+      Submit(*engine, id, generations[i], i % 4,
+             readers.Add(id, 1 + static_cast<int>(i) % 5, sinks[i]));
+    }
+    while (readers.ResumeOne(4)) {
+    }
+    for (size_t i = 0; i < generations.size(); ++i) {
+      ExpectSame(Await(*sinks[i]), reference[i], absl::StrCat("draft=", draft, " generation ", i));
+    }
+    EXPECT_TRUE(engine->WaitIdle(absl::InfiniteDuration()));
+    EXPECT_EQ(engine->Load().pages_used, 0);
+    EXPECT_GT(readers.num_pauses(), 50);
+    EXPECT_GT(observer_.recomputed_tokens, 100);
   }
 }
 

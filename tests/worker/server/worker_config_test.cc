@@ -30,6 +30,8 @@ TEST(WorkerConfig, DefaultsAreThoseOfTheSchema) {
   EXPECT_EQ(Make({"--max_running=5"})->state_slots, 5) << "as many as sequences";
   EXPECT_EQ(options->max_draft_tokens, 4);
   EXPECT_EQ(options->step_deadline, absl::Seconds(60));
+  EXPECT_EQ(options->reserved_output_tokens, 1024);
+  EXPECT_EQ(options->slow_reader_timeout, absl::Seconds(30));
   EXPECT_EQ(options->proposal_deadline, absl::ZeroDuration());
   EXPECT_EQ(options->draft_source, DraftSource::kNone);
 }
@@ -54,6 +56,9 @@ TEST(WorkerConfig, ErrorsNameFieldValueAndLimit) {
       {{"--max_running=8", "--state_slots=9"}, "state_slots"},
       {{"--max_draft_tokens=16"}, "max_draft_tokens"},
       {{"--step_deadline_ms=1"}, "step_deadline_ms"},
+      {{"--reserved_output_tokens=0"}, "reserved_output_tokens"},
+      {{"--reserved_output_tokens=1048577"}, "reserved_output_tokens"},
+      {{"--slow_reader_timeout_ms=0"}, "slow_reader_timeout_ms"},
       {{"--proposal_deadline_ms=nan"}, "proposal_deadline_ms"},
       {{"--draft_address=a"}, "draft_address"},
       {{"--draft_address=a:1", "--ngram=true"}, "draft_address"},
@@ -72,10 +77,18 @@ TEST(WorkerConfig, ErrorsNameFieldValueAndLimit) {
             "page_size: must be a power of two, got 24");
 }
 
+<<<<<<< HEAD
 TEST(WorkerConfig, RopeScalingFollowsTheNamesUnlessToldOtherwise) {
   EXPECT_EQ(Make({})->rope_scaling, RopeScalingRule::kByNames);
   EXPECT_EQ(Make({"--rope_scaling=APPLY"})->rope_scaling, RopeScalingRule::kApply);
   EXPECT_EQ(Make({"--rope_scaling=IGNORE"})->rope_scaling, RopeScalingRule::kIgnore);
+=======
+TEST(WorkerConfig, LimitsOfTheEngineAreTaken) {
+  const auto options = Make({"--reserved_output_tokens=1048576", "--slow_reader_timeout_ms=1"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->reserved_output_tokens, 1 << 20);
+  EXPECT_EQ(options->slow_reader_timeout, absl::Milliseconds(1));
+>>>>>>> a53cc3d (wip slow readers)
 }
 
 TEST(WorkerConfig, AModelPathIsNeeded) {

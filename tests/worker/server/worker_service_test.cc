@@ -132,39 +132,133 @@ TEST_F(WorkerServiceTest, ADisconnectAborts) {
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
-// The server's transport takes some before the client reads; then the buffer has its limit.
-TEST_F(WorkerServiceTest, AClientThatDoesNotReadLosesItsStreamOnly) {
+// The transport takes some before the client reads; then the buffer fills up. An engine that kept
+// to the pause would not have to be stopped here.
+TEST_F(WorkerServiceTest, AClientThatDoesNotReadPausesItsStreamAndLosesNoToken) {
   grpc::ClientContext context;
   auto reader = Start(context, Request("slow"));
   engine_.WaitForRequest("slow");
-  for (int i = 0; i < 100; ++i) {
-    engine_.Emit("slow", std::vector<TokenId>(GenerateCall::kMaxBufferedTokens, 1));
+  int emitted = 0;
+  while (!engine_.paused("slow")) {
+    std::vector<TokenId> ids;
+    for (int i = 0; i < 500; ++i) ids.push_back((emitted + i) % 50);
+    engine_.Emit("slow", ids);
+    emitted += 500;
   }
-  EXPECT_EQ(engine_.WaitForAbort("slow").code(), absl::StatusCode::kResourceExhausted);
-  engine_.End("slow", absl::ResourceExhaustedError("the client does not read its stream"));
   internal::v1::TokenChunk chunk;
   int next = 0;
-  while (reader->Read(&chunk)) {
+  const auto read = [&] {
     EXPECT_EQ(chunk.first_index(), next);
-    next += chunk.token_ids_size();
+    for (int id : chunk.token_ids()) EXPECT_EQ(id, next++ % 50);
+  };
+  while (next < emitted && reader->Read(&chunk)) read();
+  engine_.WaitForPaused("slow", false);
+  engine_.Emit("slow", {emitted % 50}, FinishReason::kLength);
+  engine_.End("slow", absl::OkStatus());
+  while (reader->Read(&chunk)) read();
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(next, emitted + 1);
+}
+
+TEST_F(WorkerServiceTest, APausedStreamThatTheEngineEndsKeepsItsTokens) {
+  grpc::ClientContext context;
+  auto reader = Start(context, Request("slow"));
+  engine_.WaitForRequest("slow");
+  int emitted = 0;
+  for (; !engine_.paused("slow"); emitted += 1000) {
+    engine_.Emit("slow", std::vector<TokenId>(1000, 1));
   }
+  engine_.End("slow", absl::ResourceExhaustedError("slow_reader_timeout_ms: 30000"));
+  int got = 0;
+  for (internal::v1::TokenChunk chunk; reader->Read(&chunk);) got += chunk.token_ids_size();
+  EXPECT_EQ(got, emitted);
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
-// An engine that fills the buffer before Submit has returned to the call.
-TEST(GenerateCallTest, AnOverfullBufferBeforeAcceptanceAbortsAfterIt) {
+TEST_F(WorkerServiceTest, ACancelledStreamThatIsPausedAborts) {
+  grpc::ClientContext context;
+  auto reader = Start(context, Request("slow"));
+  engine_.WaitForRequest("slow");
+  while (!engine_.paused("slow")) engine_.Emit("slow", std::vector<TokenId>(1000, 1));
+  context.TryCancel();
+  EXPECT_EQ(engine_.WaitForAbort("slow").code(), absl::StatusCode::kCancelled);
+  engine_.End("slow", absl::CancelledError("aborted"));
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+// Without a transport: gRPC takes the first chunk and never says that it was written.
+class GenerateCallTest : public ::testing::Test {
+ protected:
+  GenerateCallTest() {
+    GenerationRequest request;
+    request.request_id = "a";
+    EXPECT_TRUE(engine_.Submit(std::move(request), call_).ok());
+    call_->SetAccepted();
+  }
+  ~GenerateCallTest() override {
+    engine_.End("a", absl::CancelledError("over"));
+    call_->OnDone();
+  }
+  void Emit(int num_ids, int choice = 0) {
+    engine_.Emit("a", std::vector<TokenId>(num_ids, 1), FinishReason::kNone, choice);
+  }
+
+  ScriptedEngine engine_;
+  std::shared_ptr<GenerateCall> call_ = GenerateCall::Create(&engine_, "a");
+};
+
+TEST_F(GenerateCallTest, PausesJustAboveItsLimitAndResumesAtItsLowerOne) {
+  Emit(GenerateCall::kPauseEntries - 1000);  // being written
+  Emit(1000);
+  EXPECT_FALSE(engine_.paused("a"));
+  Emit(25);
+  EXPECT_TRUE(engine_.paused("a"));
+  call_->OnWriteDone(true);  // 1,025 are left, being written
+  EXPECT_TRUE(engine_.paused("a"));
+  EXPECT_EQ(engine_.num_pauses("a"), 2) << "it reads, if slowly";
+  call_->OnWriteDone(true);
+  EXPECT_FALSE(engine_.paused("a"));
+}
+
+TEST_F(GenerateCallTest, ResumesWhileAtMostTheLowerLimitIsLeft) {
+  Emit(GenerateCall::kPauseEntries);
+  Emit(GenerateCall::kResumeEntries);
+  EXPECT_TRUE(engine_.paused("a"));
+  call_->OnWriteDone(true);
+  EXPECT_FALSE(engine_.paused("a"));
+}
+
+TEST_F(GenerateCallTest, ChoicesAndLogprobsCount) {
+  Emit(GenerateCall::kPauseEntries / 2);
+  Emit(GenerateCall::kPauseEntries / 2, 1);
+  EXPECT_FALSE(engine_.paused("a"));
+  TokenEvent event{.choice = 2, .token_ids = {1}};
+  event.logprobs.push_back({.token = {1, -0.5f}, .top = {{1, -0.5f}}});
+  call_->OnTokens(std::move(event));
+  EXPECT_TRUE(engine_.paused("a"));
+}
+
+TEST_F(GenerateCallTest, AClientThatHasGoneIsAbortedAndPausedNoMore) {
+  Emit(1);
+  Emit(GenerateCall::kPauseEntries);
+  EXPECT_EQ(engine_.num_pauses("a"), 1);
+  call_->OnWriteDone(false);
+  EXPECT_EQ(engine_.WaitForAbort("a").code(), absl::StatusCode::kCancelled);
+  Emit(GenerateCall::kPauseEntries);
+  EXPECT_EQ(engine_.num_pauses("a"), 1);
+}
+
+// A client that leaves before Submit has returned to the call.
+TEST(GenerateCallBeforeAcceptance, ACancelledCallAbortsAfterIt) {
   ScriptedEngine engine;
   auto call = GenerateCall::Create(&engine, "early");
   GenerationRequest request;
   request.request_id = "early";
   ASSERT_TRUE(engine.Submit(std::move(request), call).ok());
-  // The first is being written, the second fills the buffer, the third is too much.
-  for (int i = 0; i < 3; ++i) {
-    engine.Emit("early", std::vector<TokenId>(GenerateCall::kMaxBufferedTokens, 1));
-  }
+  call->OnCancel();
   call->SetAccepted();
-  EXPECT_EQ(engine.WaitForAbort("early").code(), absl::StatusCode::kResourceExhausted);
-  engine.End("early", absl::ResourceExhaustedError("aborted"));
+  EXPECT_EQ(engine.WaitForAbort("early").code(), absl::StatusCode::kCancelled);
+  engine.End("early", absl::CancelledError("aborted"));
   call->OnDone();
 }
 
