@@ -72,6 +72,8 @@ TEST(JsonTest, BoundsDepth) {
   limits.max_depth = 4;
   EXPECT_TRUE(ParseJson("[[[[1]]]]", limits).ok());
   EXPECT_THAT(ErrorOf("[[[[[1]]]]]", limits), HasSubstr("deeper than 4"));
+  EXPECT_TRUE(ParseJson(std::string(32, '[') + std::string(32, ']')).ok());
+  EXPECT_THAT(ErrorOf(std::string(33, '[') + std::string(33, ']')), HasSubstr("deeper than 32"));
   EXPECT_THAT(ErrorOf(std::string(1 << 20, '[')), HasSubstr("deeper than 32"));
 }
 

@@ -102,7 +102,9 @@ TEST(RequestLimitsTest, StopTokenIdsLieInTheVocabulary) {
   sampling.set_stop_token_ids(2, -1);
   EXPECT_FALSE(CheckSampling(sampling, kLimits).ok());
   sampling.clear_stop_token_ids();
-  for (int i = 0; i <= kMaxStopTokenIds; ++i) sampling.add_stop_token_ids(1);
+  for (int i = 0; i < kMaxStopTokenIds; ++i) sampling.add_stop_token_ids(1);
+  EXPECT_TRUE(CheckSampling(sampling, kLimits).ok());
+  sampling.add_stop_token_ids(1);
   EXPECT_EQ(ErrorField(CheckSampling(sampling, kLimits)), "sampling.stop_token_ids");
 }
 

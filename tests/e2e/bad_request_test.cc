@@ -132,5 +132,53 @@ TEST(BadRequestTest, NamesFieldAndLimitAndChangesNoOtherStream) {
   }
 }
 
+// A row that is not finite: before its first token, and in the midst of a stream that a bias makes
+// draw the token.
+TEST(NonFiniteTest, EndsItsRequestAndChangesNoOtherStream) {
+  Cluster cluster(OverflowModel());
+  cluster.AddTarget("target", 2).set_ngram(true);
+  cluster.Start();
+  std::vector<v1::GenerateRequest> requests;
+  for (int i = 0; i < 3; ++i) {
+    requests.push_back(SeededRequest(absl::StrCat("stream ", i), 800, i));
+    (*requests.back().mutable_sampling()->mutable_logit_bias())[kOverflowToken] = -100;
+  }
+  v1::GenerateRequest at_once = GreedyRequest("", 8);
+  for (int id : {10, kOverflowToken, 11}) at_once.mutable_prompt_token_ids()->add_ids(id);
+  v1::GenerateRequest later = GreedyRequest("later", 8);
+  (*later.mutable_sampling()->mutable_logit_bias())[kOverflowToken] = 100;
+  std::vector<GenerateOutcome> alone, disturbed(requests.size());
+  for (const v1::GenerateRequest& request : requests) alone.push_back(cluster.Generate(request));
+
+  std::atomic<int> begun = 0;
+  std::atomic<int> live = static_cast<int>(requests.size());
+  std::vector<std::thread> streams;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    streams.emplace_back([&, i] {
+      bool first = true;
+      disturbed[i] =
+          cluster.Generate(requests[i], [&](const v1::GenerateResponse&, grpc::ClientContext&) {
+            if (std::exchange(first, false)) ++begun;
+          });
+      --live;
+    });
+  }
+  while (begun < 3) std::this_thread::yield();
+  do {
+    const GenerateOutcome never = cluster.Generate(at_once);
+    EXPECT_EQ(never.status.error_code(), grpc::INTERNAL) << never.status.error_message();
+    EXPECT_THAT(never.token_ids, ::testing::IsEmpty());
+    const GenerateOutcome broken = cluster.Generate(later);
+    EXPECT_EQ(broken.status.error_code(), grpc::INTERNAL) << broken.status.error_message();
+    EXPECT_THAT(broken.token_ids, ::testing::ElementsAre(kOverflowToken));
+  } while (live > 0);
+  for (std::thread& stream : streams) stream.join();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_TRUE(disturbed[i].status.ok()) << disturbed[i].status.error_message();
+    EXPECT_EQ(disturbed[i].token_ids, alone[i].token_ids) << i;
+    EXPECT_EQ(disturbed[i].logprobs, alone[i].logprobs) << i;
+  }
+}
+
 }  // namespace
 }  // namespace krait

@@ -8,6 +8,7 @@
 #include "common/logging.h"
 #include "tests/e2e/process.h"
 #include "tests/support/hybrid_checkpoint.h"
+#include "tests/support/overflow_model.h"
 #include "tests/support/tiny_checkpoint.h"
 
 namespace krait {
@@ -64,6 +65,17 @@ const std::string& TargetModel() {
   static const std::string path = [] {
     const std::string file = absl::StrCat(ModelRoot(), "/target.gguf");
     CHECK_OK(testing::WriteTinyGguf(testing::MakeTinyModel(TargetOptions()), file));
+    return file;
+  }();
+  return path;
+}
+
+const std::string& OverflowModel() {
+  static const std::string path = [] {
+    testing::TinyModel model = testing::MakeTinyModel(TargetOptions());
+    testing::PlantOverflow(kOverflowToken, model);
+    const std::string file = absl::StrCat(ModelRoot(), "/overflow.gguf");
+    CHECK_OK(testing::WriteTinyGguf(model, file));
     return file;
   }();
   return path;

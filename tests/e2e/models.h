@@ -8,7 +8,12 @@ namespace krait {
 // context, large enough that a stream of a thousand tokens takes a good part of a second.
 const std::string& TargetModel();
 
-// Drafts for it: "self" (the same weights), "noisy" (agrees often), "cut" (`krait-engine convert
+// The same, but for one token: whoever has it in his history overflows.
+constexpr int kOverflowToken = 400;
+const std::string& OverflowModel();
+
+// Drafts for the target: "self" (the same weights), "noisy" (agrees often), "cut" (`krait-engine
+// convert
 // --layers`), "other_tokenizer" (must be refused).
 std::string DraftModel(const std::string& kind);
 

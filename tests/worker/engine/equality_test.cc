@@ -18,6 +18,7 @@
 #include "tests/support/choices_log.h"
 #include "tests/support/counting_observer.h"
 #include "tests/support/hybrid_checkpoint.h"
+#include "tests/support/overflow_model.h"
 #include "tests/support/sink_log.h"
 #include "tests/support/slow_readers.h"
 #include "tests/support/tiny_checkpoint.h"
@@ -302,6 +303,31 @@ class SamplingEqualityTest : public EqualityTest {
  protected:
   SamplingEqualityTest() : EqualityTest("full") {}
 };
+
+// Rows whose draft is not finite run without drafts; the others keep theirs.
+TEST_F(SamplingEqualityTest, ADraftThatOverflowsChangesNothing) {
+  const std::vector<Output>& reference = Reference();
+  const std::vector<Generation> generations = Generations();
+  testing::TinyModel draft =
+      testing::MakeHybridModel({.mixers = kind_.mixers, .base = kind_.options});
+  testing::PlantOverflow(generations[1].prompt[5], draft);
+  CHECK_OK(testing::WriteTinyFolder(draft, Path("overflows")));
+  EngineConfig config = Config();
+  config.fixed_draft_tokens = true;
+  config.max_draft_tokens = 3;
+  auto engine = Make(config, Draft("overflows", &clock_));
+  std::vector<std::shared_ptr<SinkLog>> sinks;
+  for (size_t i = 0; i < generations.size(); ++i) {
+    sinks.push_back(Submit(*engine, absl::StrCat(i), generations[i]));
+  }
+  for (size_t i = 0; i < generations.size(); ++i) {
+    ExpectSame(Await(*sinks[i]), reference[i], absl::StrCat("generation ", i));
+  }
+  EXPECT_EQ(sinks[1]->speculation.proposed, 0) << "its prompt overflows";
+  EXPECT_TRUE(engine->WaitIdle(absl::InfiniteDuration()));
+  EXPECT_GT(observer_.accepted_tokens, 10);
+  EXPECT_EQ(observer_.non_finite, 0);
+}
 
 // Four choices of one request, among others that come and go, for every K: each is what it is
 // alone.

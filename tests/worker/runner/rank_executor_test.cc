@@ -10,6 +10,7 @@
 #include <string>
 
 #include "tests/support/executor_bench.h"
+#include "tests/support/overflow_model.h"
 #include "tests/support/random_tokens.h"
 #include "tests/support/tiny_checkpoint.h"
 
@@ -31,16 +32,10 @@ std::string PlainFolder() {
   return *folder;
 }
 
-// Weights are finite, as a checkpoint's must be, but one token's values overflow: only its
-// embedding is not zero in dimension 0, where the first value projection is huge.
 std::string PoisonFolder() {
   static const std::string* const folder = [] {
     TinyModel model = MakeTinyModel({.num_layers = 3, .seed = 32});
-    const int64_t hidden = model.hidden_size();
-    std::vector<float>& table = model.tensors.at("model.embed_tokens.weight").values;
-    for (int64_t id = 0; id < 512; ++id) table[id * hidden] = id == kPoisonToken ? 10.0f : 0.0f;
-    TinyTensor& value = model.tensors.at("model.layers.0.self_attn.v_proj.weight");
-    for (int64_t row = 0; row < value.shape[0]; ++row) value.values[row * hidden] = 3e38f;
+    PlantOverflow(kPoisonToken, model);
     return new std::string(Write(model, "poison"));
   }();
   return *folder;

@@ -5,14 +5,18 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "tests/support/random_tokens.h"
 #include "tests/support/runner_bench.h"
 #include "tests/support/tiny_checkpoint.h"
+#include "worker/comm/frame_socket.h"
+#include "worker/runner/step_plan_codec.h"
 
 namespace krait::testing {
 namespace {
@@ -200,6 +204,70 @@ TEST(RankGroupTest, ABadPlanEndsEveryProcess) {
   const std::vector<absl::Status> status = followers.Join();
   EXPECT_FALSE(status[1].ok());
   EXPECT_FALSE(status[2].ok());
+}
+
+// Stands between process 0 and the one other, and changes the plans on their way to it.
+class PlanForger {
+ public:
+  PlanForger(int leader_port, std::function<void(StepPlan&)> forge)
+      : forge_(std::move(forge)), thread_([this, leader_port] { Run(leader_port); }) {}
+  ~PlanForger() { thread_.join(); }
+  int port() const { return listener_->port(); }
+
+ private:
+  void Run(int leader_port) {
+    follower_ = *listener_->Accept(absl::Seconds(60));
+    leader_ = *FrameSocket::Dial("127.0.0.1", leader_port, absl::Seconds(60));
+    std::thread upwards([this] { PassOn(*follower_, *leader_, false); });
+    PassOn(*leader_, *follower_, true);
+    upwards.join();
+  }
+  void PassOn(FrameSocket& from, FrameSocket& to, bool forge) {
+    for (;;) {
+      const auto frame = from.Receive(absl::Milliseconds(50));
+      if (!frame.ok()) break;
+      if (!frame->has_value()) continue;
+      std::string payload = (*frame)->payload;
+      auto plan = DecodeStepPlan(payload);
+      if (forge && plan.ok() && !plan->starts.empty()) {
+        forge_(*plan);
+        payload = EncodeStepPlan(*plan);
+      }
+      if (!to.Send((*frame)->kind, payload, absl::Seconds(10)).ok()) break;
+    }
+    from.Shutdown();
+    to.Shutdown();
+  }
+
+  const std::function<void(StepPlan&)> forge_;
+  const std::unique_ptr<FrameListener> listener_ = *FrameListener::Listen("127.0.0.1", 0);
+  std::unique_ptr<FrameSocket> follower_, leader_;
+  std::thread thread_;
+};
+
+TEST(RankGroupTest, AProcessThatGotAnotherPlanEndsTheGroup) {
+  const std::function<void(StepPlan&)> forgeries[] = {
+      [](StepPlan& plan) { plan.work[0].new_pages.back() += 1; },
+      [](StepPlan& plan) { plan.starts[0].prompt[3] ^= 1; },
+      [](StepPlan& plan) { plan.starts[0].sampling.seed ^= 1; },
+  };
+  for (const auto& forge : forgeries) {
+    const RankGroupOptions options = OptionsOfProcesses(2, 2);
+    const PlanForger forger(options.processes.port, forge);
+    RankGroupOptions misled = options;
+    misled.processes.port = forger.port();
+    Followers followers(misled);
+    auto group = *RankGroup::Create(options);
+    const absl::Status status = group->Execute(FirstPlan(), absl::Seconds(60)).status();
+    EXPECT_FALSE(status.ok());
+    EXPECT_FALSE(group->Execute(NextPlan(2), absl::Seconds(60)).ok()) << "it is of no use any more";
+    group.reset();
+    const absl::Status followed = followers.Join()[1];
+    EXPECT_FALSE(followed.ok());
+    // Whoever sees it first may break the other's connection before he does.
+    EXPECT_THAT(absl::StrCat(status.ToString(), followed.ToString()),
+                ::testing::HasSubstr("disagrees with rank 0 on the plan's hash"));
+  }
 }
 
 TEST(RankGroupTest, ProcessesWithOtherWeightsFormNoGroup) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "common/config_command_line.h"
 #include "common/field_error.h"
 
@@ -77,18 +78,61 @@ TEST(WorkerConfig, ErrorsNameFieldValueAndLimit) {
             "page_size: must be a power of two, got 24");
 }
 
-<<<<<<< HEAD
 TEST(WorkerConfig, RopeScalingFollowsTheNamesUnlessToldOtherwise) {
   EXPECT_EQ(Make({})->rope_scaling, RopeScalingRule::kByNames);
   EXPECT_EQ(Make({"--rope_scaling=APPLY"})->rope_scaling, RopeScalingRule::kApply);
   EXPECT_EQ(Make({"--rope_scaling=IGNORE"})->rope_scaling, RopeScalingRule::kIgnore);
-=======
+}
+
 TEST(WorkerConfig, LimitsOfTheEngineAreTaken) {
   const auto options = Make({"--reserved_output_tokens=1048576", "--slow_reader_timeout_ms=1"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->reserved_output_tokens, 1 << 20);
   EXPECT_EQ(options->slow_reader_timeout, absl::Milliseconds(1));
->>>>>>> a53cc3d (wip slow readers)
+}
+
+TEST(WorkerConfig, EveryNumberHasARangeAndItsErrorNamesTheField) {
+  const struct {
+    const char* field;
+    int64_t low;
+    int64_t high;
+    std::vector<std::string> with = {};  // what another check needs
+  } ranges[] = {
+      {"tensor_parallel_size", 1, 64, {"--threads=64"}},
+      {"processes", 1, 64, {"--tensor_parallel_size=64", "--group_address=127.0.0.1:7000"}},
+      {"process_index",
+       0,
+       63,
+       {"--processes=64", "--tensor_parallel_size=64", "--group_address=127.0.0.1:7000"}},
+      {"threads", 1, 1024},
+      {"page_size", 8, 256},
+      {"kv_cache_mib", 1, 1 << 22},
+      {"max_running", 1, 4096, {"--max_num_batched_tokens=65536"}},
+      {"max_waiting", 0, 65'536},
+      {"max_num_batched_tokens", 1, 65'536, {"--max_running=1"}},
+      {"max_context_tokens", 2, 1 << 30},
+      {"state_slots", 1, 64},
+      {"max_draft_tokens", 0, 15},
+      {"reserved_output_tokens", 1, 1 << 20},
+      {"step_deadline_ms", 100, 3'600'000},
+      {"slow_reader_timeout_ms", 1, 86'400'000},
+      {"drain_timeout_ms", 0, 86'400'000},
+      {"log_verbosity", 0, 9},
+      {"limits.max_request_kib", 1, 65'536},
+      {"limits.max_concurrent_streams", 1, 65'536},
+  };
+  for (const auto& [field, low, high, with] : ranges) {
+    const auto set = [&, field = field, &with = with](int64_t value) {
+      std::vector<std::string> arguments = with;
+      arguments.push_back(absl::StrCat("--", field, "=", value));
+      return Make(arguments).status();
+    };
+    for (int64_t value : {low, high}) EXPECT_TRUE(set(value).ok()) << set(value);
+    for (int64_t value : {low - 1, high + 1}) {
+      EXPECT_EQ(set(value).code(), absl::StatusCode::kInvalidArgument) << field << " " << value;
+      EXPECT_EQ(ErrorField(set(value)), field) << field << " " << value;
+    }
+  }
 }
 
 TEST(WorkerConfig, AModelPathIsNeeded) {

@@ -10,6 +10,7 @@
 #include "common/vocabulary.h"
 #include "gtest/gtest.h"
 #include "tests/support/fake_clock.h"
+#include "tests/support/overflow_model.h"
 #include "tests/support/tiny_checkpoint.h"
 
 namespace krait {
@@ -86,6 +87,32 @@ TEST_F(DraftModelProposerTest, DraftsDoNotDependOnWhatWasDraftedBefore) {
     tokens.insert(tokens.end(), drafts.begin(), drafts.begin() + std::min<size_t>(accepted, 5));
     // Rounds without drafts may lie between two calls.
     for (int n = 1 + random() % 3; n > 0; --n) tokens.push_back(random() % kVocab);
+  }
+}
+
+TEST_F(DraftModelProposerTest, ARowWhoseDraftIsNotFiniteGetsNoneAndItsNeighbourAll) {
+  constexpr TokenId kOverflow = 77;
+  testing::TinyModel model = testing::MakeTinyModel();
+  testing::PlantOverflow(kOverflow, model);
+  DraftModelOptions options = Options();
+  options.model_path = *dir_ + "/overflow";
+  CHECK_OK(testing::WriteTinyFolder(model, options.model_path));
+  std::vector<TokenId> good = Prompt(30, 7), bad = Prompt(30, 8);
+  std::replace(good.begin(), good.end(), kOverflow, TokenId{3});
+  bad[20] = kOverflow;
+  auto alone = Make(options);
+  alone->Begin(1, good, 30, sampling_);
+  const std::vector<TokenId> expected = Propose(*alone, 1, good, 5);
+  ASSERT_EQ(expected.size(), 5u);
+  auto proposer = Make(options);
+  proposer->Begin(1, bad, 30, sampling_);
+  proposer->Begin(2, good, 30, sampling_);
+  const ProposalRow rows[] = {{1, bad, PrefixHash(bad), 5}, {2, good, PrefixHash(good), 5}};
+  for (int round = 0; round < 2; ++round) {
+    const auto drafts = proposer->Propose(rows, absl::InfiniteDuration());
+    EXPECT_TRUE(drafts[0].empty()) << round;
+    EXPECT_EQ(drafts[1], expected) << round;
+    EXPECT_EQ(proposer->last_outcome().ok, 1);
   }
 }
 
