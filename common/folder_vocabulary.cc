@@ -3,31 +3,19 @@
 #include <filesystem>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "common/byte_alphabet.h"
+#include "common/added_tokens.h"
 #include "common/input_file.h"
-#include "common/json.h"
-#include "common/piece_merges.h"
-#include "common/space_prefix.h"
-#include "common/splitting_rule.h"
+#include "common/json_field.h"
+#include "common/sentencepiece_model.h"
 #include "common/status_macros.h"
-#include "common/strings.h"
+#include "common/tokenizer_json.h"
 
 namespace krait {
 namespace {
 
 constexpr uint64_t kMaxTemplateBytes = 1u << 20;
-
-absl::Status FieldError(const std::string& file, std::string_view field, std::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat(file, ": ", ToAbsl(field), ": ", ToAbsl(what)));
-}
-
-const JsonValue* FindPresent(const JsonValue& object, std::string_view key) {
-  const JsonValue* value = object.is_object() ? object.Find(key) : nullptr;
-  return value == nullptr || value->is_null() ? nullptr : value;
-}
 
 // Absent files are normal here: an empty object stands for them.
 absl::StatusOr<JsonValue> ReadOptional(const std::string& path) {
@@ -35,249 +23,6 @@ absl::StatusOr<JsonValue> ReadOptional(const std::string& path) {
   if (!std::filesystem::exists(path, error)) return JsonValue(JsonValue::Storage(JsonObject()));
   return ReadJsonFile(path);
 }
-
-// ---- tokenizer.json --------------------------------------------------------------------------
-
-class TokenizerJsonReader {
- public:
-  TokenizerJsonReader(const std::string& path, const JsonValue& root) : path_(path), root_(root) {}
-
-  absl::StatusOr<Vocabulary> Read() {
-    vocabulary_.source = path_;
-    RETURN_IF_ERROR(ReadModel());
-    RETURN_IF_ERROR(ReadAddedTokens());
-    if (vocabulary_.model == "llama") {
-      RETURN_IF_ERROR(ReadSpacePrefix());
-      MarkByteTokens();
-      GroupMergesByPiece(vocabulary_);
-    } else {
-      RETURN_IF_ERROR(ReadSplittingRule());
-    }
-    return std::move(vocabulary_);
-  }
-
- private:
-  absl::Status ReadModel() {
-    const JsonValue* model = FindPresent(root_, "model");
-    if (model == nullptr) return FieldError(path_, "model", "missing");
-    const JsonValue* type = FindPresent(*model, "type");
-    if (type != nullptr && !(type->is_string() && type->as_string() == "BPE")) {
-      return FieldError(path_, "model.type", "only \"BPE\" is supported");
-    }
-    ASSIGN_OR_RETURN(const bool byte_fallback, ReadFlag(*model, "byte_fallback"));
-    vocabulary_.model = byte_fallback ? "llama" : "gpt2";
-    if (!byte_fallback) RETURN_IF_ERROR(CheckByteLevel());
-    RETURN_IF_ERROR(CheckModelOptions(*model));
-    RETURN_IF_ERROR(ReadPieces(*model));
-    RETURN_IF_ERROR(ReadMerges(*model));
-    return byte_fallback ? absl::OkStatus() : CheckUnknownToken(*model);
-  }
-
-  // An absent or null field is false.
-  absl::StatusOr<bool> ReadFlag(const JsonValue& model, std::string_view key) {
-    const JsonValue* value = FindPresent(model, key);
-    if (value != nullptr && !value->is_bool()) {
-      return FieldError(path_, absl::StrCat("model.", ToAbsl(key)), "not a boolean");
-    }
-    return value != nullptr && value->as_bool();
-  }
-
-  absl::Status CheckByteLevel() {
-    const JsonValue* decoder = FindPresent(root_, "decoder");
-    const JsonValue* kind = decoder == nullptr ? nullptr : FindPresent(*decoder, "type");
-    if (kind == nullptr || !kind->is_string() || kind->as_string() != "ByteLevel") {
-      return FieldError(path_, "decoder",
-                        "only a \"ByteLevel\" decoder is supported without model.byte_fallback");
-    }
-    if (FindPresent(root_, "normalizer") != nullptr) {
-      return FieldError(path_, "normalizer",
-                        "not supported without model.byte_fallback, must be null");
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status CheckModelOptions(const JsonValue& model) {
-    for (std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-      const JsonValue* value = FindPresent(model, key);
-      if (value != nullptr && !(value->is_string() && value->as_string().empty())) {
-        return FieldError(path_, absl::StrCat("model.", ToAbsl(key)), "not supported");
-      }
-    }
-    const JsonValue* dropout = FindPresent(model, "dropout");
-    if (dropout != nullptr && !(dropout->is_number() && dropout->as_double() == 0)) {
-      return FieldError(path_, "model.dropout", "not supported, must be null or 0");
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status ReadPieces(const JsonValue& model) {
-    const JsonValue* vocab = FindPresent(model, "vocab");
-    if (vocab == nullptr || !vocab->is_object()) {
-      return FieldError(path_, "model.vocab", "missing, or not an object");
-    }
-    for (const auto& [piece, id] : vocab->as_object()) {
-      RETURN_IF_ERROR(AddPiece(absl::StrCat("model.vocab[", QuoteJson(piece), "]"), id, piece));
-    }
-    return absl::OkStatus();
-  }
-
-  // Ids may come in any order; holes are found by ValidateVocabulary, as empty pieces.
-  absl::Status AddPiece(const std::string& field, const JsonValue& id, const std::string& piece) {
-    if (!id.is_integer()) return FieldError(path_, field, "id is not an integer");
-    const int64_t value = id.as_int();
-    if (value < 0 || value >= kMaxVocabularySize) {
-      return FieldError(path_, field,
-                        absl::StrCat("id ", value, " is outside 0..", kMaxVocabularySize - 1));
-    }
-    const auto index = static_cast<size_t>(value);
-    if (index >= vocabulary_.pieces.size()) {
-      vocabulary_.pieces.resize(index + 1);
-      vocabulary_.kinds.resize(index + 1, TokenKind::kNormal);
-    }
-    std::string& slot = vocabulary_.pieces[index];
-    if (!slot.empty() && slot != piece) {
-      return FieldError(path_, field,
-                        absl::StrCat("id ", value, " already belongs to ", QuoteJson(slot)));
-    }
-    slot = piece;
-    return absl::OkStatus();
-  }
-
-  absl::Status ReadMerges(const JsonValue& model) {
-    const JsonValue* merges = FindPresent(model, "merges");
-    if (merges == nullptr || !merges->is_array()) {
-      return FieldError(path_, "model.merges", "missing, or not an array");
-    }
-    vocabulary_.merges.reserve(merges->as_array().size());
-    for (const JsonValue& merge : merges->as_array()) {
-      const absl::StatusOr<std::string> text = MergeText(merge);
-      if (!text.ok()) {
-        return FieldError(path_, absl::StrCat("model.merges[", vocabulary_.merges.size(), "]"),
-                          ToStd(text.status().message()));
-      }
-      vocabulary_.merges.push_back(*text);
-    }
-    return absl::OkStatus();
-  }
-
-  // "left right", or since tokenizers 0.20 ["left", "right"].
-  static absl::StatusOr<std::string> MergeText(const JsonValue& merge) {
-    if (merge.is_string()) return merge.as_string();
-    if (!merge.is_array() || merge.as_array().size() != 2 || !merge.as_array()[0].is_string() ||
-        !merge.as_array()[1].is_string()) {
-      return absl::InvalidArgumentError("neither a string nor a pair of strings");
-    }
-    return absl::StrCat(merge.as_array()[0].as_string(), " ", merge.as_array()[1].as_string());
-  }
-
-  // An unknown token takes the place of bytes that have no piece; without one they vanish, which is
-  // what krait does. With all 256 bytes present the field says nothing.
-  absl::Status CheckUnknownToken(const JsonValue& model) {
-    if (FindPresent(model, "unk_token") == nullptr) return absl::OkStatus();
-    const JsonValue& vocab = *model.Find("vocab");
-    absl::flat_hash_map<std::string, bool> present;
-    for (const auto& [piece, id] : vocab.as_object()) {
-      if (piece.size() <= 2) present[piece] = true;
-    }
-    for (int byte = 0; byte < 256; ++byte) {
-      if (!present.contains(std::string(ByteSymbol(static_cast<uint8_t>(byte))))) {
-        return FieldError(path_, "model.unk_token",
-                          absl::StrCat("not supported while byte ", byte, " has no piece"));
-      }
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status ReadAddedTokens() {
-    const JsonValue* tokens = FindPresent(root_, "added_tokens");
-    if (tokens == nullptr) return absl::OkStatus();
-    if (!tokens->is_array()) return FieldError(path_, "added_tokens", "not an array");
-    for (size_t i = 0; i < tokens->as_array().size(); ++i) {
-      RETURN_IF_ERROR(ReadAddedToken(absl::StrCat("added_tokens[", i, "]"), tokens->as_array()[i]));
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status ReadAddedToken(const std::string& field, const JsonValue& token) {
-    const JsonValue* id = FindPresent(token, "id");
-    const JsonValue* content = FindPresent(token, "content");
-    if (id == nullptr || content == nullptr || !content->is_string() ||
-        content->as_string().empty()) {
-      return FieldError(path_, field, "needs an id and a content that is not empty");
-    }
-    for (std::string_view key : {"single_word", "lstrip", "rstrip"}) {
-      const JsonValue* value = FindPresent(token, key);
-      if (value != nullptr && !(value->is_bool() && !value->as_bool())) {
-        return FieldError(path_, absl::StrCat(field, ".", ToAbsl(key)),
-                          "not supported, must be false");
-      }
-    }
-    RETURN_IF_ERROR(CheckNormalized(field, token));
-    RETURN_IF_ERROR(AddPiece(field, *id, content->as_string()));
-    const JsonValue* special = FindPresent(token, "special");
-    const bool control = special != nullptr && special->is_bool() && special->as_bool();
-    vocabulary_.kinds[static_cast<size_t>(id->as_int())] =
-        control ? TokenKind::kControl : TokenKind::kUserDefined;
-    return absl::OkStatus();
-  }
-
-  // A "normalized" added token is looked for in text that has its spaces and prefix replaced.
-  // Control tokens are matched as they are spelled all the same, for which published files mark
-  // them too.
-  absl::Status CheckNormalized(const std::string& field, const JsonValue& token) {
-    const JsonValue* normalized = FindPresent(token, "normalized");
-    const JsonValue* special = FindPresent(token, "special");
-    const auto is_true = [](const JsonValue* value) {
-      return value != nullptr && value->is_bool() && value->as_bool();
-    };
-    if (vocabulary_.model == "llama" && is_true(normalized) && !is_true(special)) {
-      return FieldError(path_, absl::StrCat(field, ".normalized"),
-                        "not supported with byte fallback, must be false");
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status ReadSpacePrefix() {
-    const absl::StatusOr<SpacePrefix> prefix = RecognizeSpacePrefix(root_);
-    if (!prefix.ok()) return FieldError(path_, "normalizer", ToStd(prefix.status().message()));
-    ASSIGN_OR_RETURN(const bool ignores, ReadFlag(*root_.Find("model"), "ignore_merges"));
-    if (ignores) {
-      return FieldError(path_, "model.ignore_merges",
-                        "not supported with byte fallback, must be false");
-    }
-    vocabulary_.pre_tokenizer = std::string(SpacePrefixName(*prefix));
-    return absl::OkStatus();
-  }
-
-  // The model knows them by their spelling.
-  void MarkByteTokens() {
-    for (size_t i = 0; i < vocabulary_.pieces.size(); ++i) {
-      if (ByteOfToken(vocabulary_.pieces[i])) vocabulary_.kinds[i] = TokenKind::kByte;
-    }
-  }
-
-  absl::Status ReadSplittingRule() {
-    const JsonValue* pre_tokenizer = FindPresent(root_, "pre_tokenizer");
-    if (pre_tokenizer == nullptr) return FieldError(path_, "pre_tokenizer", "missing");
-    const absl::StatusOr<SplittingRule> rule = RecognizeSplittingRule(*pre_tokenizer);
-    if (!rule.ok()) return FieldError(path_, "pre_tokenizer", ToStd(rule.status().message()));
-    // Absent, the rule's own way counts: GGUF files have no such field either.
-    const JsonValue* whole = FindPresent(*root_.Find("model"), "ignore_merges");
-    if (whole != nullptr && !(whole->is_bool() && whole->as_bool() == rule->whole_words_first)) {
-      return FieldError(path_, "model.ignore_merges",
-                        absl::StrCat("rule ", ToAbsl(rule->name), " needs ",
-                                     rule->whole_words_first ? "true" : "false"));
-    }
-    vocabulary_.pre_tokenizer = std::string(rule->name);
-    return absl::OkStatus();
-  }
-
-  const std::string path_;
-  const JsonValue& root_;
-  Vocabulary vocabulary_;
-};
-
-// ---- the files beside it ---------------------------------------------------------------------
 
 struct SideFiles {
   std::string folder;
@@ -299,7 +44,7 @@ absl::StatusOr<TokenId> CheckedId(const std::string& file, const std::string& fi
                                   const JsonValue& value, size_t vocab_size) {
   if (!value.is_integer() || value.as_int() < 0 ||
       value.as_int() >= static_cast<int64_t>(vocab_size)) {
-    return FieldError(file, field, absl::StrCat("not an id in 0..", vocab_size - 1));
+    return FileFieldError(file, field, absl::StrCat("not an id in 0..", vocab_size - 1));
   }
   return static_cast<TokenId>(value.as_int());
 }
@@ -332,7 +77,7 @@ absl::StatusOr<std::vector<TokenId>> ReadNamedToken(const SideFiles& files, cons
       }
     }
   }
-  return FieldError(files.folder + "/tokenizer_config.json", key, "no token of the vocabulary");
+  return FileFieldError(files.folder + "/tokenizer_config.json", key, "no token of the vocabulary");
 }
 
 // What generation uses wins: generation_config.json, then config.json, then the tokenizer's name.
@@ -352,7 +97,9 @@ absl::StatusOr<std::vector<TokenId>> ReadSpecial(const SideFiles& files, const s
 absl::Status ReadSpecialIds(const SideFiles& files, Vocabulary& vocabulary) {
   ASSIGN_OR_RETURN(const std::vector<TokenId> bos, ReadSpecial(files, "bos", vocabulary));
   ASSIGN_OR_RETURN(const std::vector<TokenId> pad, ReadSpecial(files, "pad", vocabulary));
-  ASSIGN_OR_RETURN(vocabulary.eos_ids, ReadSpecial(files, "eos", vocabulary));
+  ASSIGN_OR_RETURN(const std::vector<TokenId> eos, ReadSpecial(files, "eos", vocabulary));
+  // A tokenizer.model has ids of its own.
+  if (!eos.empty()) vocabulary.eos_ids = eos;
   if (!bos.empty()) vocabulary.bos_id = bos.front();
   if (!pad.empty()) vocabulary.pad_id = pad.front();
   return absl::OkStatus();
@@ -372,13 +119,33 @@ bool StartsWithSpecialToken(const JsonValue* processor) {
          FindPresent(single->as_array()[0], "SpecialToken") != nullptr;
 }
 
-absl::StatusOr<bool> ReadAddBos(const SideFiles& files, const JsonValue& tokenizer) {
+absl::StatusOr<bool> ReadAddBos(const SideFiles& files, bool otherwise) {
   const JsonValue* flag = FindPresent(files.tokenizer_config, "add_bos_token");
-  if (flag == nullptr) return StartsWithSpecialToken(FindPresent(tokenizer, "post_processor"));
+  if (flag == nullptr) return otherwise;
   if (!flag->is_bool()) {
-    return FieldError(files.folder + "/tokenizer_config.json", "add_bos_token", "not a boolean");
+    return FileFieldError(files.folder + "/tokenizer_config.json", "add_bos_token",
+                          "not a boolean");
   }
   return flag->as_bool();
+}
+
+absl::StatusOr<Vocabulary> ReadJsonWithBos(const std::string& path) {
+  ASSIGN_OR_RETURN(const JsonValue tokenizer, ReadJsonFile(path));
+  ASSIGN_OR_RETURN(Vocabulary vocabulary, ReadTokenizerJson(path, tokenizer));
+  vocabulary.add_bos = StartsWithSpecialToken(FindPresent(tokenizer, "post_processor"));
+  return vocabulary;
+}
+
+absl::StatusOr<Vocabulary> ReadModelFile(const std::string& path, const SideFiles& files) {
+  ASSIGN_OR_RETURN(const std::string bytes, ReadWholeFile(path, kMaxSentencePieceModelBytes));
+  ASSIGN_OR_RETURN(Vocabulary vocabulary, ParseSentencePieceModel(path, bytes));
+  const JsonValue* legacy = FindPresent(files.tokenizer_config, "legacy");
+  if (legacy != nullptr && !(legacy->is_bool() && legacy->as_bool())) {
+    return FileFieldError(files.folder + "/tokenizer_config.json", "legacy",
+                          "must be true without a tokenizer.json");
+  }
+  RETURN_IF_ERROR(ReadAddedTokens(files.folder, files.tokenizer_config, vocabulary));
+  return vocabulary;
 }
 
 // A string, or a list of named templates of which "default" counts.
@@ -397,23 +164,22 @@ absl::StatusOr<std::string> ReadChatTemplate(const SideFiles& files) {
       if (chosen && text != nullptr && text->is_string()) return text->as_string();
     }
   }
-  return FieldError(files.folder + "/tokenizer_config.json", "chat_template",
-                    "neither a string nor a list with one named \"default\"");
+  return FileFieldError(files.folder + "/tokenizer_config.json", "chat_template",
+                        "neither a string nor a list with one named \"default\"");
 }
 
 }  // namespace
 
-absl::StatusOr<Vocabulary> ReadTokenizerJson(const std::string& path, const JsonValue& tokenizer) {
-  return TokenizerJsonReader(path, tokenizer).Read();
-}
-
 absl::StatusOr<Vocabulary> ReadFolderVocabulary(const std::string& folder) {
-  const std::string path = folder + "/tokenizer.json";
-  ASSIGN_OR_RETURN(const JsonValue tokenizer, ReadJsonFile(path));
-  ASSIGN_OR_RETURN(Vocabulary vocabulary, ReadTokenizerJson(path, tokenizer));
   ASSIGN_OR_RETURN(const SideFiles files, ReadSideFiles(folder));
+  const std::string model = folder + "/tokenizer.model";
+  std::error_code error;
+  const bool has_json = std::filesystem::exists(folder + "/tokenizer.json", error);
+  ASSIGN_OR_RETURN(Vocabulary vocabulary, !has_json && std::filesystem::exists(model, error)
+                                              ? ReadModelFile(model, files)
+                                              : ReadJsonWithBos(folder + "/tokenizer.json"));
   RETURN_IF_ERROR(ReadSpecialIds(files, vocabulary));
-  ASSIGN_OR_RETURN(vocabulary.add_bos, ReadAddBos(files, tokenizer));
+  ASSIGN_OR_RETURN(vocabulary.add_bos, ReadAddBos(files, vocabulary.add_bos));
   ASSIGN_OR_RETURN(vocabulary.chat_template, ReadChatTemplate(files));
   return vocabulary;
 }

@@ -154,22 +154,31 @@ absl::Status CheckSpecialIds(const Vocabulary& vocabulary) {
   return absl::OkStatus();
 }
 
-// The file to read in `folder`: tokenizer.json or its only .gguf file.
+bool IsFolderVocabulary(const std::filesystem::path& path) {
+  return path.filename() == "tokenizer.json" || path.filename() == "tokenizer.model";
+}
+
+// The file to read in `folder`: tokenizer.json or tokenizer.model, of which the first counts, or
+// its only .gguf file.
 absl::StatusOr<std::string> FindSource(const std::string& folder) {
+  std::string in_folder;
   std::vector<std::string> found;
   std::error_code error;
   for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end;
        it.increment(error)) {
     const std::filesystem::path& path = it->path();
-    if (path.filename() == "tokenizer.json" || path.extension() == ".gguf") {
+    if (IsFolderVocabulary(path)) {
+      in_folder = path.string();
+    } else if (path.extension() == ".gguf") {
       found.push_back(path.string());
     }
   }
+  if (!in_folder.empty()) found.push_back(in_folder);
   if (error) return absl::NotFoundError(absl::StrCat(folder, ": ", error.message()));
   if (found.size() != 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(folder, ": needs exactly one tokenizer.json or .gguf file, has ", found.size(),
-                     found.empty() ? "" : ": name the .gguf file itself"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        folder, ": needs exactly one tokenizer.json, tokenizer.model or .gguf file, has ",
+        found.size(), found.empty() ? "" : ": name the .gguf file itself"));
   }
   return found.front();
 }
@@ -181,7 +190,7 @@ absl::StatusOr<Vocabulary> Read(const std::string& path) {
     ASSIGN_OR_RETURN(source, FindSource(path));
   }
   const std::filesystem::path file(source);
-  if (file.filename() == "tokenizer.json") {
+  if (IsFolderVocabulary(file)) {
     const std::string folder = file.parent_path().string();
     return ReadFolderVocabulary(folder.empty() ? "." : folder);
   }

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
-#include "common/folder_vocabulary.h"
 #include "common/json.h"
 #include "common/piece_merges.h"
+#include "common/tokenizer_json.h"
 #include "common/tokenizer_writer.h"
 #include "common/vocabulary.h"
 #include "tests/support/gguf_writer.h"

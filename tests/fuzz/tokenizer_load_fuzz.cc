@@ -1,11 +1,14 @@
-// A tokenizer.json or GGUF file: what loads can encode and decode, whatever its pieces and merges.
+// A tokenizer.json, tokenizer.model or GGUF file: what loads can encode and decode, whatever its
+// pieces and merges.
 
-#include "common/folder_vocabulary.h"
 #include "common/json.h"
 #include "common/logging.h"
+#include "common/sentencepiece_model.h"
+#include "common/tokenizer_json.h"
 #include "common/tokenizer_writer.h"
 #include "coordinator/tokenizer/chat_template.h"
 #include "coordinator/tokenizer/tokenizer.h"
+#include "krait/sentencepiece_model.pb.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/fuzz/memory_file.h"
 #include "tests/support/gguf_writer.h"
@@ -68,6 +71,21 @@ std::string GgufOf(const Vocabulary& vocabulary) {
   return writer.Bytes();
 }
 
+std::string ModelOf(const Vocabulary& vocabulary) {
+  SentencePieceModel model;
+  for (size_t i = 0; i < vocabulary.pieces.size(); ++i) {
+    SentencePieceModel::Piece& piece = *model.add_pieces();
+    piece.set_piece(vocabulary.pieces[i]);
+    piece.set_score(-1);
+    piece.set_type(vocabulary.kinds[i] == TokenKind::kByte      ? 6
+                   : vocabulary.kinds[i] == TokenKind::kControl ? 3
+                                                                : 1);
+  }
+  model.mutable_trainer_spec()->set_model_type(2);
+  model.mutable_normalizer_spec()->set_remove_extra_whitespaces(false);
+  return model.SerializeAsString();
+}
+
 }  // namespace
 
 void FuzzOne(std::string_view input) {
@@ -75,6 +93,11 @@ void FuzzOne(std::string_view input) {
     const MemoryFile memory(input);
     const auto vocabulary = Vocabulary::Load(memory.path());
     if (vocabulary.ok()) UseVocabulary(*vocabulary);
+    return;
+  }
+  if (!input.starts_with("{")) {
+    const auto model = ParseSentencePieceModel("fuzz", input);
+    if (model.ok()) UseVocabulary(*model);
     return;
   }
   const auto json = ParseJson(input, {.max_bytes = 1 << 20});
@@ -95,6 +118,7 @@ std::vector<std::string> FuzzSeeds() {
     seeds.push_back(*json);
     seeds.push_back(GgufOf(vocabulary));
   }
+  seeds.push_back(ModelOf(SentencePieceVocabulary()));
   return seeds;
 }
 

@@ -139,6 +139,19 @@ TEST(KindsReferenceTest, OneVocabularyHasOneDigestWhateverItWasReadFrom) {
   EXPECT_EQ(written->Digest(), scores.Digest());
 }
 
+TEST(KindsReferenceTest, AModelFileIsTheSameVocabulary) {
+  const Vocabulary scores = LoadScores();
+  const auto model = Vocabulary::Load(kData + "sentencepiece");
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->Digest(), scores.Digest());
+  EXPECT_EQ(model->bos_id, scores.bos_id);
+  EXPECT_EQ(model->eos_ids, scores.eos_ids);
+  EXPECT_TRUE(model->add_bos);
+  const auto tokenizer = TokenizerOf(*model);
+  ExpectIdsEqual(*tokenizer, kData + "llama/reference.txt", false, 1000);
+  ExpectIdsEqual(*tokenizer, kData + "llama/special.txt", true, 100);
+}
+
 // Ids in any order: byte tokens that make no character, spaces at the start, control tokens.
 TEST(KindsReferenceTest, StreamedTextEqualsWhatSentencePieceDecodes) {
   const auto tokenizer = TokenizerOf(LoadScores());

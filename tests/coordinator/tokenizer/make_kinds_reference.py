@@ -6,6 +6,7 @@ make of some 1,000 lines with them, and what Jinja makes of the chat templates:
   llama3/    byte-level BPE, Llama 3's rule, whole words first   tokenizers
   llama/     SentencePiece's BPE with byte fallback: scores.json by sentencepiece, tokenizer.json as
              transformers converts it; both libraries must agree on every line
+  sentencepiece/  the same vocabulary in sentencepiece's own file, tokenizer.model
   metaspace/ the same vocabulary with the space rule of newer files   tokenizers
   conversations.json    50 conversations in each template   jinja2 (and transformers, if there)
 
@@ -167,6 +168,9 @@ def write_sentencepiece(root):
                 sys.exit(f"tokenizers and sentencepiece differ on {line!r}")
         write_lines(folder + "/reference.txt", sp.encode)
         write_decodings(folder + "/decodings.json", sp, types)
+        os.makedirs(root + "/sentencepiece", exist_ok=True)
+        with open(root + "/sentencepiece/tokenizer.model", "wb") as out:
+            out.write(sp.serialized_model_proto())
         with open(folder + "/scores.json", "w", encoding="utf-8", newline="\n") as out:
             json.dump({"pieces": [sp.id_to_piece(i) for i in range(len(types))], "types": types,
                        "scores": [sp.get_score(i) for i in range(len(types))]}, out,
