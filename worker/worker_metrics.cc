@@ -46,15 +46,8 @@ WorkerMetrics::WorkerMetrics(Metrics* metrics)
       requests_running_(metrics->AddGauge("krait_num_requests_running", "Requests in the batch.")),
       requests_waiting_(metrics->AddGauge("krait_num_requests_waiting",
                                           "Accepted requests that are not yet in the batch.")),
-<<<<<<< HEAD
-=======
       requests_paused_(metrics->AddGauge("krait_num_requests_paused",
                                          "Requests whose reader takes less than they generate.")),
-      kv_usage_(metrics->AddGauge("krait_kv_cache_usage_perc",
-                                  "KV pages in use, as a fraction from 0 to 1.")),
-      kv_pages_used_(metrics->AddGauge("krait_kv_pages_used", "KV pages in use.")),
-      kv_pages_total_(metrics->AddGauge("krait_kv_pages", "KV pages there are.")),
->>>>>>> a53cc3d (wip slow readers)
       queued_tokens_(metrics->AddGauge("krait_queued_tokens", "Prompt tokens not yet prefilled.")),
       draft_connected_(
           metrics->AddGauge("krait_draft_connected", "1 while proposals can come from the draft.")),
@@ -180,16 +173,8 @@ void WorkerMetrics::OnNonFinite() { nonfinite_rows_.Increment(); }
 void WorkerMetrics::SetLoad(const EngineLoad& load) {
   requests_running_.Set(load.running);
   requests_waiting_.Set(load.waiting);
-<<<<<<< HEAD
   memory_.SetUsed(load.pages_used, load.state_slots_used);
-=======
   requests_paused_.Set(load.paused);
-  kv_pages_used_.Set(static_cast<double>(load.pages_used));
-  kv_pages_total_.Set(static_cast<double>(load.pages_total));
-  kv_usage_.Set(load.pages_total == 0
-                    ? 0
-                    : static_cast<double>(load.pages_used) / static_cast<double>(load.pages_total));
->>>>>>> a53cc3d (wip slow readers)
   queued_tokens_.Set(static_cast<double>(load.queued_tokens));
   draft_connected_.Set(load.draft_connected ? 1 : 0);
 }

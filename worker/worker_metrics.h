@@ -38,13 +38,7 @@ class WorkerMetrics final : public EngineObserver {
   MemoryMetrics memory_;
   prometheus::Gauge& requests_running_;
   prometheus::Gauge& requests_waiting_;
-<<<<<<< HEAD
-=======
   prometheus::Gauge& requests_paused_;
-  prometheus::Gauge& kv_usage_;
-  prometheus::Gauge& kv_pages_used_;
-  prometheus::Gauge& kv_pages_total_;
->>>>>>> a53cc3d (wip slow readers)
   prometheus::Gauge& queued_tokens_;
   prometheus::Gauge& draft_connected_;
   prometheus::Counter& prompt_tokens_;

@@ -1,6 +1,5 @@
 #include <grpcpp/grpcpp.h>
 
-#include <atomic>
 #include <chrono>
 #include <map>
 #include <optional>
@@ -18,8 +17,12 @@ namespace krait {
 namespace {
 
 using internal::v1::GenerateRequest;
+using internal::v1::StopChoiceRequest;
+using internal::v1::StopChoiceResponse;
 using internal::v1::TokenChunk;
 using internal::v1::WorkerService;
+
+constexpr absl::Duration kStopChoiceTimeout = absl::Seconds(1);
 
 // What gRPC says when a process dies under a call depends on the moment. Workers use neither of
 // these codes themselves, and our own cancellations are not reported to anyone who cares.
@@ -44,7 +47,11 @@ class OpenCalls {
     open_clients_.insert(++last_client_);
     return last_client_;
   }
-  // False if the client is closed; the call is to be cancelled then.
+  Id NewCall(int64_t client) {
+    absl::MutexLock lock(&mutex_);
+    return {client, ++last_call_};
+  }
+  // False if the client is closed; the call is to be cancelled then. No stream: a short call.
   bool Add(Id id, std::weak_ptr<WorkerStream> stream) {
     absl::MutexLock lock(&mutex_);
     streams_[id] = std::move(stream);
@@ -98,9 +105,14 @@ class OpenCalls {
   std::shared_ptr<grpc::Channel> kept_ ABSL_GUARDED_BY(mutex_);
   absl::Mutex mutex_;
   int64_t last_client_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t last_call_ ABSL_GUARDED_BY(mutex_) = 0;
   std::set<int64_t> open_clients_ ABSL_GUARDED_BY(mutex_);
   std::map<Id, std::weak_ptr<WorkerStream>> streams_ ABSL_GUARDED_BY(mutex_);
 };
+
+void SetDeadline(absl::Duration timeout, grpc::ClientContext& context) {
+  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
+}
 
 // One call. Reads are started by whoever consumes the chunks, so a hold keeps the call open between
 // them; it is released when no read will follow.
@@ -109,18 +121,20 @@ class GrpcWorkerStream final : public WorkerStream,
                                public std::enable_shared_from_this<GrpcWorkerStream> {
  public:
   GrpcWorkerStream(std::shared_ptr<WorkerStreamObserver> observer, const GenerateRequest& request,
-                   std::shared_ptr<OpenCalls> calls, OpenCalls::Id id)
-      : observer_(std::move(observer)), request_(request), calls_(std::move(calls)), id_(id) {}
+                   std::shared_ptr<WorkerService::Stub> stub, std::shared_ptr<OpenCalls> calls,
+                   OpenCalls::Id id)
+      : observer_(std::move(observer)),
+        request_(request),
+        calls_(std::move(calls)),
+        id_(id),
+        stub_(std::move(stub)) {}
 
-  void Start(WorkerService::Stub& stub, absl::Duration timeout) {
+  void Start(absl::Duration timeout) {
     self_ = shared_from_this();
     absl::MutexLock lock(&mutex_);  // a Cancel from elsewhere waits until the call has started
     context_.emplace();
-    if (timeout < absl::Hours(24)) {
-      context_->set_deadline(std::chrono::system_clock::now() +
-                             absl::ToChronoMilliseconds(timeout));
-    }
-    stub.async()->Generate(&*context_, &request_, this);
+    if (timeout < absl::Hours(24)) SetDeadline(timeout, *context_);
+    stub_->async()->Generate(&*context_, &request_, this);
     AddHold();
     StartRead(&chunk_);
     StartCall();
@@ -133,6 +147,22 @@ class GrpcWorkerStream final : public WorkerStream,
     StartRead(&chunk_);
   }
 
+  void StopChoice(int choice) override {
+    absl::MutexLock lock(&mutex_);
+    if (stub_ == nullptr || cancelled_) return;
+    const OpenCalls::Id id = calls_->NewCall(id_.first);
+    if (!calls_->Add(id, {})) return calls_->Remove(id);
+    const auto call = std::make_shared<StopCall>();
+    SetDeadline(kStopChoiceTimeout, call->context.emplace());
+    call->request.set_request_id(request_.request_id());
+    call->request.set_choice(choice);
+    stub_->async()->StopChoice(&*call->context, &call->request, &call->response,
+                               [call, id, calls = calls_](const grpc::Status&) {
+                                 call->context.reset();
+                                 calls->Remove(id);
+                               });
+  }
+
   void Cancel() override {
     absl::MutexLock lock(&mutex_);
     cancelled_ = true;
@@ -141,6 +171,12 @@ class GrpcWorkerStream final : public WorkerStream,
   }
 
  private:
+  struct StopCall {
+    std::optional<grpc::ClientContext> context;
+    StopChoiceRequest request;
+    StopChoiceResponse response;
+  };
+
   void OnReadDone(bool ok) override {
     {
       absl::MutexLock lock(&mutex_);
@@ -154,6 +190,7 @@ class GrpcWorkerStream final : public WorkerStream,
     {
       absl::MutexLock lock(&mutex_);
       context_.reset();
+      stub_.reset();  // it keeps the channel too
     }
     observer_->OnEnd(AsLostWorker(FromGrpcStatus(status)));
     const std::shared_ptr<GrpcWorkerStream> last = std::move(self_);
@@ -175,6 +212,7 @@ class GrpcWorkerStream final : public WorkerStream,
   absl::Mutex mutex_;
   // From Start until gRPC is done with the call.
   std::optional<grpc::ClientContext> context_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<WorkerService::Stub> stub_ ABSL_GUARDED_BY(mutex_);  // until then
   bool reading_ ABSL_GUARDED_BY(mutex_) = true;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool hold_released_ ABSL_GUARDED_BY(mutex_) = false;
@@ -206,11 +244,11 @@ class GrpcWorkerClient final : public WorkerClient {
 
   std::shared_ptr<WorkerStream> Generate(const GenerateRequest& request, absl::Duration timeout,
                                          std::shared_ptr<WorkerStreamObserver> observer) override {
-    const OpenCalls::Id id(id_, next_call_++);
+    const OpenCalls::Id id = calls_->NewCall(id_);
     const auto stream =
-        std::make_shared<GrpcWorkerStream>(std::move(observer), request, calls_, id);
+        std::make_shared<GrpcWorkerStream>(std::move(observer), request, stub_, calls_, id);
     const bool open = calls_->Add(id, stream);
-    stream->Start(*stub_, timeout);
+    stream->Start(timeout);
     if (!open) stream->Cancel();
     return stream;
   }
@@ -221,8 +259,7 @@ class GrpcWorkerClient final : public WorkerClient {
   const std::shared_ptr<OpenCalls> calls_;
   const int64_t id_;
   const std::shared_ptr<grpc::Channel> channel_;
-  const std::unique_ptr<WorkerService::Stub> stub_;
-  std::atomic<int64_t> next_call_{0};
+  const std::shared_ptr<WorkerService::Stub> stub_;
 };
 
 class GrpcWorkerClientFactory final : public WorkerClientFactory {

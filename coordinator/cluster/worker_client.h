@@ -24,6 +24,9 @@ class WorkerStream {
   virtual ~WorkerStream() = default;
   // Asks for the chunk after the one last delivered. Once a chunk; not before OnChunk.
   virtual void ReadNext() = 0;
+  // The choice need not go on; chunks of it may still come. Best effort, legal at any time: without
+  // it the worker only does too much.
+  virtual void StopChoice(int choice) = 0;
   // Ends the generation on the worker and lets OnEnd come soon. Idempotent, legal at any time.
   virtual void Cancel() = 0;
 };

@@ -42,6 +42,12 @@ ModelLimits LimitsOrGuess(const SessionContext& context) {
       ModelLimits{kUnknownContext, context.model.tokenizer().vocab_size()});
 }
 
+// Of its choice.
+template <typename Message>
+bool IsLast(const Message& message) {
+  return message.finish_reason() != v1::FINISH_REASON_UNSPECIFIED;
+}
+
 Rejection ToRejection(AdmissionController::Refusal refusal) {
   return refusal == AdmissionController::Refusal::kTokens ? Rejection::kTokenBudget
                                                           : Rejection::kMaxRequests;
@@ -176,8 +182,12 @@ void GenerationSession::OnChunk(int attempt, const TokenChunk& chunk) {
     RecordTokens(chunk.choice(), assembler_->num_tokens() - num_tokens);
   }
   context_.metrics.duplicate_tokens.Increment(assembler_->num_duplicates() - num_duplicates);
+  const bool cut = response->has_value() && IsLast(**response) && !IsLast(chunk);
   if (response->has_value()) Relay(*std::move(*response));
-  if (!assembler_->complete()) return ReadMore();
+  if (!assembler_->complete()) {
+    if (cut) stream_->StopChoice(chunk.choice());  // its worker knows nothing of stop strings
+    return ReadMore();
+  }
   if (assembler_->worker_complete()) {
     stream_->ReadNext();  // its status: a cancel would look like a client that went away
     stream_.reset();

@@ -1,5 +1,6 @@
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
@@ -24,8 +25,19 @@ struct GenerateOptions {
   bool as_json = false;
 };
 
+// They come at the same time: one after the other can be read.
+void PrintChoices(const GenerationResult& result, int num_choices) {
+  for (int choice = 0; choice < num_choices; ++choice) {
+    const std::string text = result.text(choice);
+    std::printf("--- choice %d\n", choice);
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fputc('\n', stdout);
+  }
+}
+
 absl::Status Generate(const GenerateOptions& options) {
   const v1::GenerateRequest request = MakeGenerateRequest(options.request);
+  const int num_choices = std::max(1, request.sampling().n());
   ClusterClient client(options.coordinator);
   grpc::ClientContext context;
   if (options.timeout_s.has_value()) {
@@ -38,12 +50,13 @@ absl::Status Generate(const GenerateOptions& options) {
   const auto reader = client.generation().Generate(&context, request);
   for (v1::GenerateResponse chunk; reader->Read(&chunk);) {
     result.Add(chunk, clock.Now() - begin);
-    if (options.as_json) continue;
+    if (options.as_json || num_choices > 1) continue;
     std::fwrite(chunk.text().data(), 1, chunk.text().size(), stdout);
     std::fflush(stdout);
   }
   const absl::Status status = FromGrpcStatus(reader->Finish());
-  if (!options.as_json) std::fputc('\n', stdout);
+  if (!options.as_json && num_choices == 1) std::fputc('\n', stdout);
+  if (!options.as_json && num_choices > 1) PrintChoices(result, num_choices);
   RETURN_IF_ERROR(status);
   if (!options.as_json) return absl::OkStatus();
   ASSIGN_OR_RETURN(const v1::ListWorkersResponse workers, client.ListWorkers(kListTimeout));

@@ -153,6 +153,10 @@ void AddRequestOptions(CLI::App& app, RequestOptions& options) {
   app.add_flag_callback(
       "--allow-special-tokens", [&request] { request.set_allow_special_tokens(true); },
       "let <|im_end|> and the like in the prompt be special");
+  app.add_option_function<int32_t>(
+         "--n", [&request](const int32_t& n) { request.mutable_sampling()->set_n(n); },
+         "so many choices, each printed when all have ended (default 1)")
+      ->check(CLI::Range(1, kMaxChoices));
   AddSamplingOptions(app, request);
 }
 

@@ -31,41 +31,68 @@ ordered_json LogprobsJson(const std::vector<v1::PositionLogprobs>& positions) {
   return all;
 }
 
+void SetUsage(const v1::Usage& usage, ordered_json& json) {
+  json["usage"] = {{"prompt_tokens", usage.prompt_tokens()},
+                   {"completion_tokens", usage.completion_tokens()}};
+  const v1::SpeculationUsage& speculation = usage.speculation();
+  json["speculation"] = {{"proposed", speculation.proposed()},
+                         {"accepted", speculation.accepted()},
+                         {"rounds", speculation.rounds()}};
+}
+
 }  // namespace
 
 void GenerationResult::Add(const v1::GenerateResponse& chunk, absl::Duration now) {
-  if (token_ids_.empty() && chunk.token_ids_size() > 0) {
+  if (num_tokens_ == 0 && chunk.token_ids_size() > 0) {
     first_ = now;
     tokens_in_first_ = chunk.token_ids_size();
   }
   last_ = now;
   request_id_ = chunk.request_id();
-  text_ += chunk.text();
-  token_ids_.insert(token_ids_.end(), chunk.token_ids().begin(), chunk.token_ids().end());
-  logprobs_.insert(logprobs_.end(), chunk.logprobs().begin(), chunk.logprobs().end());
+  num_tokens_ += chunk.token_ids_size();
+  Choice& choice = choices_[chunk.index()];
+  choice.text += chunk.text();
+  choice.token_ids.insert(choice.token_ids.end(), chunk.token_ids().begin(),
+                          chunk.token_ids().end());
+  choice.logprobs.insert(choice.logprobs.end(), chunk.logprobs().begin(), chunk.logprobs().end());
+  if (chunk.has_total_usage()) total_usage_ = chunk.total_usage();
   if (chunk.finish_reason() == v1::FINISH_REASON_UNSPECIFIED) return;
-  finish_reason_ = chunk.finish_reason();
-  usage_ = chunk.usage();
+  choice.finish_reason = chunk.finish_reason();
+  choice.usage = chunk.usage();
 }
 
 double GenerationResult::tokens_per_second() const {
   const double seconds = absl::ToDoubleSeconds(last_ - first_);
-  const size_t tokens = token_ids_.size() - tokens_in_first_;
+  const size_t tokens = num_tokens_ - tokens_in_first_;
   return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
 }
 
+std::string GenerationResult::text(int choice) const {
+  const auto found = choices_.find(choice);
+  return found == choices_.end() ? "" : found->second.text;
+}
+
+ordered_json GenerationResult::ChoiceJson(const Choice& choice) {
+  ordered_json json = {{"text", choice.text},
+                       {"token_ids", choice.token_ids},
+                       {"finish_reason", ReasonName(choice.finish_reason)}};
+  if (!choice.logprobs.empty()) json["logprobs"] = LogprobsJson(choice.logprobs);
+  SetUsage(choice.usage, json);
+  return json;
+}
+
 std::string GenerationResult::ToJson(const v1::ListWorkersResponse& workers) const {
-  ordered_json json = {{"request_id", request_id_},
-                       {"text", text_},
-                       {"token_ids", token_ids_},
-                       {"finish_reason", ReasonName(finish_reason_)}};
-  if (!logprobs_.empty()) json["logprobs"] = LogprobsJson(logprobs_);
-  json["usage"] = {{"prompt_tokens", usage_.prompt_tokens()},
-                   {"completion_tokens", usage_.completion_tokens()}};
-  const v1::SpeculationUsage& speculation = usage_.speculation();
-  json["speculation"] = {{"proposed", speculation.proposed()},
-                         {"accepted", speculation.accepted()},
-                         {"rounds", speculation.rounds()}};
+  ordered_json json = {{"request_id", request_id_}};
+  if (choices_.size() == 1) {
+    json.update(ChoiceJson(choices_.begin()->second));
+  } else {
+    json["choices"] = ordered_json::array();
+    for (const auto& [index, choice] : choices_) {
+      json["choices"].push_back({{"index", index}});
+      json["choices"].back().update(ChoiceJson(choice));
+    }
+    SetUsage(total_usage_, json);
+  }
   json["time_to_first_token_s"] = absl::ToDoubleSeconds(first_);
   json["tokens_per_second"] = tokens_per_second();
   json["topology"] = TopologyJson(workers);

@@ -58,6 +58,14 @@ void PacedEngine::Abort(const std::string& request_id, absl::Status reason) {
   SetPaused(found->second, false);
 }
 
+void PacedEngine::StopChoice(const std::string& request_id, int choice) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = live_.find(request_id);
+  if (found == live_.end() || choice != 0) return;
+  found->second.stopped = true;
+  SetPaused(found->second, false);
+}
+
 void PacedEngine::Pause(const std::string& request_id) {
   absl::MutexLock lock(&mutex_);
   const auto found = live_.find(request_id);
@@ -138,7 +146,7 @@ std::vector<std::function<void()>> PacedEngine::Step() {
     Live& live = it->second;
     absl::Status end = live.aborted;
     if (end.ok() && now >= live.request.deadline) end = absl::DeadlineExceededError("deadline");
-    bool over = !end.ok();
+    bool over = !end.ok() || live.stopped;
     if (!over && live.running && !live.paused) {
       TokenEvent event = NextTokens(live);
       over = event.finish_reason != FinishReason::kNone;

@@ -23,8 +23,9 @@ struct PacedOptions {
 };
 
 // An engine without a model, for load tests: every step gives every running request its next
-// tokens, which depend on prompt, seed and position alone. Queue, aborts, pauses, deadlines and
-// drain are as in Engine, but for the limit on a pause. Thread-safe; one thread of its own.
+// tokens, which depend on prompt, seed and position alone; a request has one choice. Queue, aborts,
+// pauses, deadlines and drain are as in Engine, but for the limit on a pause. Thread-safe; one
+// thread of its own.
 class PacedEngine final : public EngineInterface {
  public:
   // `clock` outlives this.
@@ -33,6 +34,7 @@ class PacedEngine final : public EngineInterface {
 
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override;
   void Abort(const std::string& request_id, absl::Status reason) override;
+  void StopChoice(const std::string& request_id, int choice) override;
   void Pause(const std::string& request_id) override;
   void Resume(const std::string& request_id) override;
   void Drain() override;
@@ -47,6 +49,7 @@ class PacedEngine final : public EngineInterface {
     int num_sent = 0;
     bool running = false;
     bool paused = false;
+    bool stopped = false;
     absl::Status aborted;  // not OK: to end with this at the next step
   };
 

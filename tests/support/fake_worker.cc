@@ -1,5 +1,6 @@
 #include "tests/support/fake_worker.h"
 
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
@@ -126,6 +127,19 @@ bool FakeWorker::AwaitCancelled(int count) const {
   return mutex_.AwaitWithTimeout(absl::Condition(&enough), kPatience);
 }
 
+std::vector<int> FakeWorker::stopped_choices() const {
+  absl::MutexLock lock(&mutex_);
+  return stopped_choices_;
+}
+
+bool FakeWorker::AwaitStopped(int count) const {
+  absl::MutexLock lock(&mutex_);
+  const auto enough = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return static_cast<int>(stopped_choices_.size()) >= count;
+  };
+  return mutex_.AwaitWithTimeout(absl::Condition(&enough), kPatience);
+}
+
 bool FakeWorker::AwaitIdle() const {
   absl::MutexLock lock(&mutex_);
   const auto idle = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return live_ == 0; };
@@ -139,6 +153,15 @@ grpc::Status FakeWorker::Generate(grpc::ServerContext* context, const GenerateRe
   --live_;
   cancelled_ += context->IsCancelled();
   return status;
+}
+
+grpc::Status FakeWorker::StopChoice(grpc::ServerContext*,
+                                    const internal::v1::StopChoiceRequest* request,
+                                    internal::v1::StopChoiceResponse*) {
+  absl::MutexLock lock(&mutex_);
+  EXPECT_EQ(request->request_id(), last_request_.request_id());
+  stopped_choices_.push_back(request->choice());
+  return grpc::Status::OK;
 }
 
 FakeScript FakeWorker::Begin(const GenerateRequest& request) {

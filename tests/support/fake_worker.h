@@ -52,15 +52,21 @@ class FakeWorker final : public internal::v1::WorkerService::Service {
   int live() const;       // that have not ended
   int cancelled() const;  // that their caller cancelled
   internal::v1::GenerateRequest last_request() const;
+  // Choices that were to be stopped, of all requests.
+  std::vector<int> stopped_choices() const;
   // Waits until this many calls have arrived / been cancelled / until none is live. False after 10
   // s.
   bool AwaitCalls(int count) const;
   bool AwaitCancelled(int count) const;
   bool AwaitIdle() const;
+  bool AwaitStopped(int count) const;  // choices
 
  private:
   grpc::Status Generate(grpc::ServerContext* context, const internal::v1::GenerateRequest* request,
                         grpc::ServerWriter<internal::v1::TokenChunk>* writer) override;
+  grpc::Status StopChoice(grpc::ServerContext* context,
+                          const internal::v1::StopChoiceRequest* request,
+                          internal::v1::StopChoiceResponse* response) override;
   grpc::Status Play(const FakeScript& script, grpc::ServerContext* context,
                     grpc::ServerWriter<internal::v1::TokenChunk>* writer);
   FakeScript Begin(const internal::v1::GenerateRequest& request);
@@ -73,6 +79,7 @@ class FakeWorker final : public internal::v1::WorkerService::Service {
   mutable absl::Mutex mutex_;
   std::deque<FakeScript> scripts_ ABSL_GUARDED_BY(mutex_);
   internal::v1::GenerateRequest last_request_ ABSL_GUARDED_BY(mutex_);
+  std::vector<int> stopped_choices_ ABSL_GUARDED_BY(mutex_);
   bool released_ ABSL_GUARDED_BY(mutex_) = false;
   int calls_ ABSL_GUARDED_BY(mutex_) = 0;
   int live_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -105,6 +105,19 @@ void ScriptedEngine::Abort(const std::string& request_id, absl::Status reason) {
   aborted_[request_id] = std::move(reason);
 }
 
+void ScriptedEngine::StopChoice(const std::string& request_id, int choice) {
+  absl::MutexLock lock(&mutex_);
+  stopped_.emplace(request_id, choice);
+}
+
+void ScriptedEngine::WaitForStop(const std::string& request_id, int choice) {
+  absl::MutexLock lock(&mutex_);
+  const auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopped_.count({request_id, choice}) > 0;
+  };
+  CHECK(mutex_.AwaitWithTimeout(absl::Condition(&there), kPatience)) << request_id;
+}
+
 void ScriptedEngine::Pause(const std::string& request_id) {
   absl::MutexLock lock(&mutex_);
   if (live_.count(request_id) == 0) return;

@@ -27,6 +27,8 @@ class ScriptedEngine final : public EngineInterface {
   // Waits until `request_id` is paused, or no more.
   void WaitForPaused(const std::string& request_id, bool paused);
   bool paused(const std::string& request_id) const;
+  // Waits until the choice was to be stopped.
+  void WaitForStop(const std::string& request_id, int choice);
   int num_pauses(const std::string& request_id) const;  // calls of Pause
   bool draining() const;
 
@@ -38,6 +40,7 @@ class ScriptedEngine final : public EngineInterface {
 
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override;
   void Abort(const std::string& request_id, absl::Status reason) override;
+  void StopChoice(const std::string& request_id, int choice) override;
   void Pause(const std::string& request_id) override;
   void Resume(const std::string& request_id) override;
   void Drain() override;
@@ -57,6 +60,7 @@ class ScriptedEngine final : public EngineInterface {
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<std::string, Live> live_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, absl::Status> aborted_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::pair<std::string, int>> stopped_ ABSL_GUARDED_BY(mutex_);  // choices
   std::set<std::string> paused_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, int> num_pauses_ ABSL_GUARDED_BY(mutex_);
 };

@@ -155,6 +155,10 @@ void Engine::Abort(const std::string& request_id, absl::Status reason) {
   state_->mailbox.Abort(request_id, std::move(reason));
 }
 
+void Engine::StopChoice(const std::string& request_id, int choice) {
+  state_->mailbox.StopChoice(request_id, choice);
+}
+
 void Engine::Pause(const std::string& request_id) { state_->mailbox.SetPaused(request_id, true); }
 
 void Engine::Resume(const std::string& request_id) { state_->mailbox.SetPaused(request_id, false); }

@@ -53,6 +53,7 @@ class Engine final : public EngineInterface {
 
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override;
   void Abort(const std::string& request_id, absl::Status reason) override;
+  void StopChoice(const std::string& request_id, int choice) override;
   void Pause(const std::string& request_id) override;
   void Resume(const std::string& request_id) override;
   void Drain() override;

@@ -38,7 +38,8 @@ class TokenSink {
  public:
   virtual ~TokenSink() = default;
   virtual void OnTokens(TokenEvent event) = 0;
-  // Last call: OK after every choice had an event with a finish reason; else why all ended early
+  // Last call: OK after every choice had an event with a finish reason or was stopped (StopChoice),
+  // then without such an event; else why all ended early
   // (CANCELLED, DEADLINE_EXCEEDED, INTERNAL for non-finite logits, UNAVAILABLE, RESOURCE_EXHAUSTED
   // if it was paused for too long).
   virtual void OnEnd(const absl::Status& status) = 0;
@@ -79,6 +80,9 @@ class EngineInterface {
   virtual absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) = 0;
   // Ends a live request with `reason` within one step; unknown ids are ignored.
   virtual void Abort(const std::string& request_id, absl::Status reason) = 0;
+  // The choice of a live request draws no more and counts as finished; the others go on. No effect
+  // on what is unknown or has finished.
+  virtual void StopChoice(const std::string& request_id, int choice) = 0;
   // No step of a live request's from the next one on, until Resume: its reader has enough. It keeps
   // its pages while nobody needs them, and ends with RESOURCE_EXHAUSTED if for the engine's limit
   // neither Resume nor another Pause (the reader takes something, if slowly) comes. Called from

@@ -84,8 +84,18 @@ absl::Status EngineThread::Run() {
 
 void EngineThread::Take(Mailbox::Commands commands) {
   for (Submission& submission : commands.submissions) Start(std::move(submission));
+  for (const auto& [id, choice] : commands.stops) StopChoice(id, choice);
   for (const auto& [id, paused] : commands.paused) SetPaused(id, paused);
   for (const auto& [id, reason] : commands.aborts) Finish(id, reason);
+}
+
+void EngineThread::StopChoice(SequenceId request, int choice) {
+  const auto it = streams_.find(request);
+  if (it == streams_.end() || choice < 0 || choice >= it->second->num_choices()) return;
+  if (!scheduler_.End(request + choice)) return;
+  decoder_.Release(request + choice);
+  it->second->StopChoice();
+  if (it->second->complete()) Finish(request, absl::OkStatus());
 }
 
 void EngineThread::SetPaused(SequenceId request, bool paused) {
@@ -111,7 +121,6 @@ std::unique_ptr<Sequence> EngineThread::MakeSequence(const Submission& submissio
                                              std::move(sampling), request.stop);
   sequence->request = submission.id;
   sequence->choice = choice;
-  sequence->admit_together = choice == 0 ? request.num_choices : 1;
   sequence->deadline = request.deadline;
   if (proposer_ != nullptr) {
     sequence->max_draft_tokens = std::min(

@@ -33,6 +33,7 @@ class EngineThread {
   void Take(Mailbox::Commands commands);
   void Start(Submission submission);
   std::unique_ptr<Sequence> MakeSequence(const Submission& submission, int choice) const;
+  void StopChoice(SequenceId request, int choice);
   void SetPaused(SequenceId request, bool paused);
   void EndExpired();
   void EndSlowReaders();

@@ -32,6 +32,12 @@ void Mailbox::Abort(const std::string& request_id, absl::Status reason) {
   commands_.aborts.emplace_back(it->second, std::move(reason));
 }
 
+void Mailbox::StopChoice(const std::string& request_id, int choice) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = live_.find(request_id);
+  if (it != live_.end()) commands_.stops.emplace_back(it->second, choice);
+}
+
 void Mailbox::SetPaused(const std::string& request_id, bool paused) {
   absl::MutexLock lock(&mutex_);
   const auto it = live_.find(request_id);
@@ -66,8 +72,8 @@ void Mailbox::Close(const absl::Status& reason) {
 bool Mailbox::Take(absl::Duration timeout, Commands& commands) {
   absl::MutexLock lock(&mutex_);
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return !closed_.ok() || !commands_.submissions.empty() || !commands_.paused.empty() ||
-           !commands_.aborts.empty();
+    return !closed_.ok() || !commands_.submissions.empty() || !commands_.stops.empty() ||
+           !commands_.paused.empty() || !commands_.aborts.empty();
   };
   if (timeout > absl::ZeroDuration()) mutex_.AwaitWithTimeout(absl::Condition(&ready), timeout);
   commands = std::exchange(commands_, {});

@@ -28,7 +28,9 @@ class Mailbox {
  public:
   struct Commands {
     std::vector<Submission> submissions;
-    // By the first choice's id, as are the aborts: the last word on whether it is paused.
+    // By the first choice's id, as are the aborts: choices to stop, and the last word on whether
+    // it is paused.
+    std::vector<std::pair<SequenceId, int>> stops;
     absl::flat_hash_map<SequenceId, bool> paused;
     // After the submissions: an abort never overtakes its request.
     std::vector<std::pair<SequenceId, absl::Status>> aborts;
@@ -40,6 +42,7 @@ class Mailbox {
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink,
                       absl::Duration now);
   void Abort(const std::string& request_id, absl::Status reason);
+  void StopChoice(const std::string& request_id, int choice);
   void SetPaused(const std::string& request_id, bool paused);
   void Drain();
   bool WaitIdle(absl::Duration timeout);

@@ -33,8 +33,6 @@ struct Sequence {
   const SequenceId id;
   SequenceId request = id;  // its first choice's id; the others' follow
   int choice = 0;           // 0: the first
-  // Of a sequence that waits: it and those behind it, so many in all, are admitted together.
-  int admit_together = 1;
   std::vector<TokenId> tokens;  // prompt and committed output
   const int prompt_tokens;
   const SamplingParams sampling;

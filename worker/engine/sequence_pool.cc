@@ -118,19 +118,28 @@ PoolChanges SequencePool::Update() {
   }
   // Strictly in order: a small request never overtakes a large one, so the large one's turn comes.
   while (!waiting_.empty()) {
-    const int count = waiting_.front()->admit_together;
+    const int count = NumTogether();
     if (static_cast<int>(running_.size()) + count > config_.max_running) break;
     if (!TryAdmit(count)) break;
     for (int i = 0; i < count; ++i) {
       Sequence* next = waiting_.front();
       waiting_.pop_front();
-      next->admit_together = 1;
       next->state = SequenceState::kRunning;
       InsertByArrival(running_, next);
       (next->started ? changes.readmitted : changes.admitted).push_back(next->id);
     }
   }
   return changes;
+}
+
+// How many of those that wait are admitted with the first: the choices of its request that have not
+// begun. They arrived together.
+int SequencePool::NumTogether() const {
+  const Sequence& first = *waiting_.front();
+  const auto other = std::find_if(waiting_.begin(), waiting_.end(), [&](const Sequence* one) {
+    return one->request != first.request || one->started;
+  });
+  return std::max(1, static_cast<int>(other - waiting_.begin()));
 }
 
 int SequencePool::TokensToAdmit(const Sequence& sequence) const {

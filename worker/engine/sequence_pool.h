@@ -50,8 +50,7 @@ class SequencePool {
   // Ends a sequence in whatever state it is; its pages are free at once. False if it is unknown.
   bool End(SequenceId id);
   // Takes it out of the steps; it keeps its pages until they are needed or the paused hold too
-  // many. Of a request that was not admitted yet all choices, or none. No effect on an unknown or
-  // paused one.
+  // many. No effect on an unknown or paused one.
   void Pause(SequenceId id);
   // It waits for its place, before all that came after it. No effect unless it is paused.
   void Resume(SequenceId id);
@@ -80,6 +79,7 @@ class SequencePool {
     int64_t end = 0;
   };
 
+  int NumTogether() const;
   int TokensToAdmit(const Sequence& sequence) const;
   bool CanAdmit(int count) const;
   bool TryAdmit(int count);

@@ -42,6 +42,11 @@ void Stream::Send(Progress progress) {
                    .speculation = choice.speculation});
 }
 
+void Stream::StopChoice() {
+  finish_reason_ = FinishReason::kStop;
+  ++num_finished_;
+}
+
 // The gap was the reader's doing: it is not a time between two tokens.
 void Stream::Resume() {
   paused_since_ = absl::InfiniteDuration();

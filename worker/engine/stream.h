@@ -25,6 +25,8 @@ class Stream {
   // Counts the drafts and sends what was drawn, if anything. `progress` continues what was sent of
   // its choice.
   void Send(Progress progress);
+  // A choice that has not finished is sent no more.
+  void StopChoice();
   // Ends the stream; a second call is a bug.
   void End(const absl::Status& status);
 
@@ -32,7 +34,7 @@ class Stream {
   int prompt_tokens() const { return prompt_tokens_; }
   int num_choices() const { return static_cast<int>(choices_.size()); }
   int num_sent() const { return num_sent_; }  // of all choices
-  // Every choice has had its last token.
+  // Every choice has had its last token or was stopped.
   bool complete() const { return num_finished_ == num_choices(); }
   FinishReason finish_reason() const { return finish_reason_; }  // of the choice that ended last
   absl::Duration submitted() const { return submitted_; }

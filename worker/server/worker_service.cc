@@ -66,6 +66,15 @@ grpc::ServerUnaryReactor* WorkerService::Abort(grpc::CallbackServerContext* cont
   return Answer(context, absl::OkStatus());
 }
 
+grpc::ServerUnaryReactor* WorkerService::StopChoice(grpc::CallbackServerContext* context,
+                                                    const internal::v1::StopChoiceRequest* request,
+                                                    internal::v1::StopChoiceResponse*) {
+  if (EngineInterface* engine = engine_.load(std::memory_order_acquire)) {
+    engine->StopChoice(request->request_id(), request->choice());
+  }
+  return Answer(context, absl::OkStatus());
+}
+
 grpc::ServerUnaryReactor* WorkerService::GetLoad(grpc::CallbackServerContext* context,
                                                  const internal::v1::GetLoadRequest*,
                                                  v1::WorkerLoad* response) {

@@ -30,6 +30,9 @@ class WorkerService final : public internal::v1::WorkerService::CallbackService 
   grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context,
                                   const internal::v1::AbortRequest* request,
                                   internal::v1::AbortResponse* response) override;
+  grpc::ServerUnaryReactor* StopChoice(grpc::CallbackServerContext* context,
+                                       const internal::v1::StopChoiceRequest* request,
+                                       internal::v1::StopChoiceResponse* response) override;
   grpc::ServerUnaryReactor* GetLoad(grpc::CallbackServerContext* context,
                                     const internal::v1::GetLoadRequest* request,
                                     v1::WorkerLoad* response) override;

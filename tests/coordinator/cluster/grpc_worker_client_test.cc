@@ -77,5 +77,40 @@ TEST_F(GrpcWorkerClientTest, ClosedClientEndsStreamsNowAndInFuture) {
   EXPECT_FALSE(kept->ended());
 }
 
+TEST_F(GrpcWorkerClientTest, StopsAChoiceAndTheStreamGoesOn) {
+  worker_.SetScripts({{Chunk(0, {1}), WaitForRelease(), Chunk(1, {2})}});
+  const auto recorder = std::make_shared<Recorder>();
+  internal::v1::GenerateRequest request;
+  request.set_request_id("a");
+  const auto client = factory_->Create(worker_.address());
+  const auto stream = client->Generate(request, absl::InfiniteDuration(), recorder);
+  ASSERT_TRUE(recorder->WaitForChunk());
+  stream->StopChoice(3);
+  ASSERT_TRUE(worker_.AwaitStopped(1));
+  EXPECT_EQ(worker_.stopped_choices(), std::vector<int>{3});
+  EXPECT_FALSE(recorder->ended());
+  stream->Cancel();
+  recorder->WaitForEnd();
+  stream->StopChoice(4);  // still legal, and does nothing
+  client->Close();
+  stream->StopChoice(5);
+  factory_.reset();
+  EXPECT_EQ(worker_.stopped_choices().size(), 1u);
+}
+
+TEST_F(GrpcWorkerClientTest, FactoryWaitsForChoicesThatAreBeingStopped) {
+  worker_.SetScripts({{Chunk(0, {1}), WaitForCancel()}});
+  for (int i = 0; i < 50; ++i) {
+    const auto recorder = std::make_shared<Recorder>();
+    const auto stream =
+        factory_->Create(worker_.address())->Generate({}, absl::InfiniteDuration(), recorder);
+    ASSERT_TRUE(recorder->WaitForChunk());
+    stream->StopChoice(0);
+    factory_.reset();
+    EXPECT_TRUE(recorder->ended());
+    factory_ = MakeGrpcWorkerClientFactory();
+  }
+}
+
 }  // namespace
 }  // namespace krait

@@ -285,7 +285,9 @@ TEST_F(GenerationSessionTest, AStopStringEndsItsChoiceOnly) {
   EXPECT_EQ(outcome.choices.at(0), Ids("a stop"));
   EXPECT_EQ(outcome.choices.at(1), Ids("on it goes"));
   EXPECT_EQ(outcome.last().total_usage().completion_tokens(), 16);
-  EXPECT_TRUE(a_.AwaitCancelled(1)) << "choice 0 would go on";
+  EXPECT_TRUE(a_.AwaitStopped(1));
+  EXPECT_EQ(a_.stopped_choices(), std::vector<int>{0});
+  EXPECT_TRUE(a_.AwaitCancelled(1)) << "a worker that cannot stop a choice would go on";
 }
 
 TEST_F(GenerationSessionTest, MinTokensKeepStopStringsFromMatching) {

@@ -49,7 +49,8 @@ TEST(GenerateRequestTest, EveryFlagReachesItsField) {
                                 "--max-draft-tokens=0",
                                 "--allow-special-tokens",
                                 "--model=m",
-                                "--request-id=r"});
+                                "--request-id=r",
+                                "--n=3"});
   ASSERT_TRUE(request.ok()) << request.status();
   const v1::SamplingParams& sampling = request->sampling();
   EXPECT_EQ(request->prompt(), "x");
@@ -70,6 +71,7 @@ TEST(GenerateRequestTest, EveryFlagReachesItsField) {
   EXPECT_THAT(sampling.stop_token_ids(), ElementsAre(1, 2, 3));
   EXPECT_TRUE(sampling.ignore_eos());
   EXPECT_EQ(sampling.logprobs(), 4);
+  EXPECT_EQ(sampling.n(), 3);
   EXPECT_TRUE(request->has_max_draft_tokens());
   EXPECT_TRUE(request->allow_special_tokens());
   EXPECT_EQ(request->model(), "m");
@@ -104,6 +106,8 @@ TEST(GenerateRequestTest, BadValuesNameTheFlag) {
       {{"--prompt=x", "--stop-token-id=1,x"}, "--stop-token-id"},
       {{"--prompt=x", "--logit-bias=1"}, "--logit-bias"},
       {{"--prompt=x", "--max-draft-tokens=16"}, "15"},
+      {{"--prompt=x", "--n=0"}, "--n"},
+      {{"--prompt=x", "--n=9"}, "not in range [1 - 8]"},
       {{"--prompt"}, "--prompt"},
       {{"--chat=maybe"}, "chat"},
       {{"stray"}, "stray"}};
@@ -150,6 +154,38 @@ TEST(GenerationResultTest, DocumentHasWhatAUserLooksFor) {
   EXPECT_EQ(*topology[1].GetString("role"), "target");
   EXPECT_EQ(*topology[1].GetInt("ranks"), 2);
   EXPECT_EQ(topology[1].Find("devices")->as_array()[1].as_string(), "cpu:1");
+}
+
+TEST(GenerationResultTest, SeveralChoicesAreListedByIndexWithTheirTotal) {
+  GenerationResult result;
+  for (int i = 0; i < 4; ++i) {
+    v1::GenerateResponse chunk;
+    chunk.set_index(i % 2);
+    chunk.add_token_ids(10 + i);
+    chunk.set_text(std::string(1, static_cast<char>('a' + i)));
+    if (i >= 2) {
+      chunk.set_finish_reason(i == 2 ? v1::FINISH_REASON_STOP : v1::FINISH_REASON_LENGTH);
+      chunk.mutable_usage()->set_completion_tokens(2);
+    }
+    if (i == 3) chunk.mutable_total_usage()->set_completion_tokens(4);
+    result.Add(chunk, absl::Milliseconds(500 * (i + 1)));
+  }
+  EXPECT_EQ(result.text(0), "ac");
+  EXPECT_EQ(result.text(1), "bd");
+  EXPECT_EQ(result.text(2), "");
+  const auto json = ParseJson(result.ToJson({}));
+  ASSERT_TRUE(json.ok()) << json.status();
+  EXPECT_EQ(json->Find("text"), nullptr);
+  const JsonArray& choices = json->Find("choices")->as_array();
+  ASSERT_EQ(choices.size(), 2u);
+  EXPECT_EQ(*choices[1].GetInt("index"), 1);
+  EXPECT_EQ(*choices[1].GetString("text"), "bd");
+  EXPECT_EQ(choices[0].Find("token_ids")->as_array()[1].as_int(), 12);
+  EXPECT_EQ(*choices[0].GetString("finish_reason"), "stop");
+  EXPECT_EQ(*choices[1].GetString("finish_reason"), "length");
+  EXPECT_EQ(*choices[1].Find("usage")->GetInt("completion_tokens"), 2);
+  EXPECT_EQ(*json->Find("usage")->GetInt("completion_tokens"), 4);
+  EXPECT_EQ(*json->GetDouble("tokens_per_second"), 2);  // three after the first, in 1.5 s
 }
 
 TEST(StatusTextTest, JsonAndTableNameStates) {

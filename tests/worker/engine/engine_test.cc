@@ -396,6 +396,47 @@ TEST_F(EngineTest, ChoicesCountTowardsTheQueue) {
   ExpectNothingLeft();
 }
 
+TEST_F(EngineTest, AStoppedChoiceDrawsNoMoreAndItsSiblingsGoOn) {
+  Start();
+  Hold(true);
+  const GenerationRequest request = Request("a", 5, 200);
+  auto sink = std::make_shared<ChoicesLog>(3);
+  sink->choices[1].stopped = true;
+  GenerationRequest submitted = request;
+  submitted.num_choices = 3;
+  ASSERT_TRUE(engine_->Submit(submitted, sink).ok());
+  engine_->StopChoice("a", 1);
+  engine_->StopChoice("a", 1);
+  for (int choice : {-1, 3}) engine_->StopChoice("a", choice);
+  engine_->StopChoice("nobody", 0);
+  Hold(false);
+  ASSERT_TRUE(sink->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_TRUE(sink->status.ok()) << sink->status;
+  EXPECT_LE(sink->choices[1].token_ids.size(), 1u) << "within one step";
+  for (int choice : {0, 2}) {
+    EXPECT_EQ(sink->choices[choice].token_ids, Expected(request, choice));
+  }
+  ExpectNothingLeft();
+}
+
+TEST_F(EngineTest, TheLastChoiceToBeStoppedEndsTheRequest) {
+  Start();
+  Hold(true);
+  GenerationRequest request = Request("a", 5, 400);
+  request.num_choices = 2;
+  auto sink = std::make_shared<ChoicesLog>(2);
+  for (auto& choice : sink->choices) choice.stopped = true;
+  ASSERT_TRUE(engine_->Submit(request, sink).ok());
+  engine_->Pause("a");
+  Hold(false);
+  engine_->StopChoice("a", 0);
+  engine_->StopChoice("a", 1);
+  ASSERT_TRUE(sink->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_TRUE(sink->status.ok()) << sink->status;
+  ExpectNothingLeft();
+  EXPECT_EQ(observer_.finished[absl::StatusCode::kOk], 1);
+}
+
 TEST_F(EngineTest, WhatEndsOneChoiceEarlyEndsAllAndNoNeighbour) {
   for (const std::string cause : {"abort", "deadline", "poison"}) {
     SCOPED_TRACE(cause);

@@ -330,6 +330,21 @@ TEST_F(WorkerServiceTest, ChoicesComeInChunksOfTheirOwn) {
   EXPECT_EQ(reasons[1], v1::FINISH_REASON_STOP);
 }
 
+TEST_F(WorkerServiceTest, AChoiceIsStoppedByItself) {
+  grpc::ClientContext context;
+  auto reader = Start(context, Request("a"));
+  engine_.WaitForRequest("a");
+  grpc::ClientContext stop_context;
+  internal::v1::StopChoiceRequest stop;
+  stop.set_request_id("a");
+  stop.set_choice(1);
+  internal::v1::StopChoiceResponse stopped;
+  EXPECT_TRUE(stub_->StopChoice(&stop_context, stop, &stopped).ok());
+  engine_.WaitForStop("a", 1);
+  engine_.End("a", absl::OkStatus());
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
 TEST_F(WorkerServiceTest, TheEnginesRefusalKeepsItsCode) {
   engine_.SetSubmitStatus(absl::ResourceExhaustedError("queue full"));
   EXPECT_EQ(Refusal(Request("a")).code(), absl::StatusCode::kResourceExhausted);
