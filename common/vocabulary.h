@@ -48,8 +48,8 @@ struct Vocabulary {
 
   // From a GGUF file's metadata, or from a Hugging Face folder's tokenizer.json,
   // tokenizer_config.json, generation_config.json and config.json; without a tokenizer.json from
-  // its tokenizer.model. `path` is a .gguf file or a folder that holds exactly one .gguf file or one
-  // of these two. INVALID_ARGUMENT names file and field.
+  // its tokenizer.model. `path` is a .gguf file or a folder that holds exactly one .gguf file or
+  // one of these two. INVALID_ARGUMENT names file and field.
   static absl::StatusOr<Vocabulary> Load(const std::string& path);
 
   // A vocabulary without merges: ids 0..255 are the bytes, then one id per control token. For tiny

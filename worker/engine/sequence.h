@@ -31,8 +31,8 @@ struct Sequence {
         hash(PrefixHash(tokens)) {}
 
   const SequenceId id;
-  SequenceId request = id;  // its first choice's id; the others' follow
-  int choice = 0;           // 0: the first
+  SequenceId request = id;      // its first choice's id; the others' follow
+  int choice = 0;               // 0: the first
   std::vector<TokenId> tokens;  // prompt and committed output
   const int prompt_tokens;
   const SamplingParams sampling;
