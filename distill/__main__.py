@@ -10,6 +10,11 @@ COMMANDS = {
     "convert": "a Transformer becomes an untrained hybrid, or .bin files safetensors",
     "corpus": "training text from Debian packages, as packed token ids",
     "train": "a recipe's stages",
+    "prompts": "requests in chat form out of a text",
+    "generate": "replies to prompts: pseudo-labels, or preferences for DPO",
+    "draft": "a small model that proposes the target's tokens",
+    "evaluate": "perplexity, KL, top-1 agreement; a draft's accepted tokens",
+    "overlay": "a trained hybrid or draft as a GGUF file beside its base",
 }
 
 
