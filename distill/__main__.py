@@ -15,6 +15,7 @@ COMMANDS = {
     "draft": "a small model that proposes the target's tokens",
     "evaluate": "perplexity, KL, top-1 agreement; a draft's accepted tokens",
     "overlay": "a trained hybrid or draft as a GGUF file beside its base",
+    "pair": "the default pair, from base file to overlays, in one command that may be cut off",
 }
 
 
