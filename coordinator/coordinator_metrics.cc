@@ -11,7 +11,8 @@ constexpr std::pair<Method, const char*> kMethods[] = {{Method::kGenerate, "Gene
 constexpr std::pair<Rejection, const char*> kRejections[] = {
     {Rejection::kMaxRequests, "max_requests"}, {Rejection::kTokenBudget, "token_budget"},
     {Rejection::kMaxQueued, "max_queued"},     {Rejection::kQueueTimeout, "queue_timeout"},
-    {Rejection::kDeadline, "deadline"},        {Rejection::kDraining, "draining"}};
+    {Rejection::kDeadline, "deadline"},        {Rejection::kDraining, "draining"},
+    {Rejection::kWorkersFull, "workers_full"}};
 
 constexpr std::pair<v1::WorkerRole, const char*> kRoles[] = {{v1::WORKER_ROLE_TARGET, "target"},
                                                              {v1::WORKER_ROLE_DRAFT, "draft"}};

@@ -15,7 +15,8 @@ enum class Rejection {
   kTokenBudget,
   kMaxQueued,
   kQueueTimeout,
-  kDeadline,  // it would have waited longer than its client does
+  kDeadline,     // it would have waited longer than its client does
+  kWorkersFull,  // every ready worker has all that it runs and queues
   kDraining
 };
 

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
+#include "common/status_macros.h"
 
 namespace krait {
 
@@ -36,11 +37,8 @@ void AdmissionTicket::Release() {
 
 absl::StatusOr<AdmissionTicket> AdmissionController::Admit(int64_t tokens, Refusal* refusal) {
   absl::MutexLock lock(&mutex_);
-  if (load_.requests >= options_.max_requests) {
-    *refusal = Refusal::kRequests;
-    return absl::ResourceExhaustedError(
-        absl::StrCat("max_requests: ", options_.max_requests, " requests are running"));
-  }
+  *refusal = Refusal::kRequests;
+  RETURN_IF_ERROR(CheckRequests());
   if (load_.requests > 0 && tokens > options_.token_budget - load_.tokens) {
     *refusal = Refusal::kTokens;
     return absl::ResourceExhaustedError(
@@ -50,6 +48,17 @@ absl::StatusOr<AdmissionTicket> AdmissionController::Admit(int64_t tokens, Refus
   ++load_.requests;
   load_.tokens += tokens;
   return AdmissionTicket(this, tokens);
+}
+
+absl::Status AdmissionController::CheckRoom() const {
+  absl::MutexLock lock(&mutex_);
+  return CheckRequests();
+}
+
+absl::Status AdmissionController::CheckRequests() const {
+  if (load_.requests < options_.max_requests) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("max_requests: ", options_.max_requests, " requests are running"));
 }
 
 AdmissionController::Load AdmissionController::load() const {

@@ -59,11 +59,15 @@ class AdmissionController {
   // request alone is admitted even above the budget: it could never run otherwise.
   absl::StatusOr<AdmissionTicket> Admit(int64_t tokens, Refusal* refusal);
 
+  // What Admit would say of max_requests.
+  absl::Status CheckRoom() const;
+
   Load load() const;
   const Options& options() const { return options_; }
 
  private:
   friend class AdmissionTicket;
+  absl::Status CheckRequests() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Enqueue();
   void Dequeue();
   void GiveBack(int64_t tokens);

@@ -177,6 +177,12 @@ std::vector<WorkerView> WorkerRegistry::Routable() const {
   return views;
 }
 
+bool WorkerRegistry::Full() const {
+  const std::vector<WorkerView> workers = Routable();
+  return !workers.empty() && std::all_of(workers.begin(), workers.end(),
+                                         [](const WorkerView& worker) { return worker.full(); });
+}
+
 int WorkerRegistry::Capacity() const {
   absl::MutexLock lock(&mutex_);
   int64_t capacity = 0;

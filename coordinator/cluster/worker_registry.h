@@ -40,6 +40,11 @@ struct WorkerView {
   int placed_since = 0;  // streams that we placed after it
   int streams = 0;       // of this coordinator, placed and not finished
   ModelLimits limits;
+  // It runs and queues all that it takes, by our own count, which lags on the safe side: a stream
+  // counts until its end has reached us. A worker that reports no limits is never full.
+  bool full() const {
+    return load.max_running() > 0 && streams >= load.max_running() + load.max_waiting();
+  }
 };
 
 // Members of the cluster and their states:
@@ -84,6 +89,9 @@ class WorkerRegistry {
 
   // READY targets that may take a stream, by name. Without those reported unreachable.
   std::vector<WorkerView> Routable() const;
+
+  // There are routable targets, and all are full.
+  bool Full() const;
 
   // Streams that the routable targets can run at once, by what they report.
   int Capacity() const;

@@ -16,8 +16,8 @@ class Router {
   Router(WorkerRegistry& registry, std::unique_ptr<RoutingPolicy> policy)
       : registry_(registry), policy_(std::move(policy)) {}
 
-  // A ready worker that is not in `tried`, counted as having one more stream; empty if there is
-  // none. The caller reports the end to Finish.
+  // A ready worker that is neither full nor in `tried`, counted as having one more stream; empty if
+  // there is none. The caller reports the end to Finish.
   std::optional<WorkerView> Place(const std::set<WorkerKey>& tried);
   void Finish(const WorkerKey& key) { registry_.OnFinished(key); }
   // Finish, for a stream that was lost with its worker.

@@ -87,6 +87,7 @@ void GenerationSession::Begin(const v1::GenerateRequest& request) {
   if (final_.has_value()) return;
   context_.retry_budget.OnRequest();
   absl::Status status = CheckDeadline();
+  if (status.ok()) status = CheckRoom();
   if (status.ok()) status = Prepare(request);
   if (status.ok()) status = Admit();
   if (!status.ok()) return End(status);
@@ -112,6 +113,16 @@ absl::Status GenerationSession::CheckDeadline() {
                                           "deadline: about ", absl::ToInt64Milliseconds(wait),
                                           " ms would pass before the request runs, and ",
                                           absl::ToInt64Milliseconds(left), " ms are left")));
+}
+
+// Refuses before the prompt is encoded: what is refused must cost next to nothing, or an overload
+// takes the time from those that are served.
+absl::Status GenerationSession::CheckRoom() {
+  const absl::Status room = context_.admission.CheckRoom();
+  if (!room.ok()) return Refuse(Rejection::kMaxRequests, room);
+  if (!context_.registry.Full()) return absl::OkStatus();
+  return Refuse(Rejection::kWorkersFull,
+                absl::ResourceExhaustedError("max_waiting: every worker's queue is full"));
 }
 
 absl::Status GenerationSession::Admit() {
@@ -153,6 +164,7 @@ void GenerationSession::Wait() {
   if (absl::IsResourceExhausted(last_loss_)) {
     return End(RetryLaterError(ToStd(last_loss_.message()), kRetryDelay));
   }
+  if (context_.registry.Full()) return End(CheckRoom());  // filled since Begin
   const absl::Status queued = ticket_.EnterQueue();
   if (!queued.ok()) return End(Refuse(Rejection::kMaxQueued, queued));
   waiting_ = true;

@@ -43,7 +43,8 @@ struct SessionContext {
 
 // One client stream, from its request to its one status:
 //
-//   Begin: check, encode, admit -> Place -> (Wait for a ready worker)* -> relay chunks -> End
+//   Begin: check, refuse, encode, admit -> Place -> (Wait for a ready worker)* -> relay chunks ->
+//   End
 //
 // A worker that fails before the first token is replaced by another, up to max_attempts. Exactly
 // one place ends the stream (End), and exactly one calls gRPC's Finish (Pump, when no write is in
@@ -86,6 +87,7 @@ class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResp
 
   absl::Status Prepare(const v1::GenerateRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Admit() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Place() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Wait() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -1,5 +1,6 @@
 // Decisions of the policies through the router, as golden text. `workers` sets the cluster by name:
-// streams/max_running[/queued_tokens], as one heartbeat each; `pick` places n streams.
+// streams/max_running[/queued_tokens[/max_waiting]], as one heartbeat each; `pick` places n
+// streams.
 
 #include "coordinator/routing/load_policies.h"
 
@@ -65,6 +66,7 @@ class RoutingDriver {
     beat.mutable_load()->set_running(std::stoi(parts[0]));
     beat.mutable_load()->set_max_running(std::stoi(parts[1]));
     if (parts.size() > 2) beat.mutable_load()->set_queued_tokens(std::stoi(parts[2]));
+    beat.mutable_load()->set_max_waiting(parts.size() > 3 ? std::stoi(parts[3]) : 1000);
     EXPECT_TRUE(registry_.Heartbeat(beat, kNow).ok());
   }
 

@@ -81,7 +81,7 @@ class GenerationSessionTest : public ::testing::Test {
         coordinator_->grpc_server().address(), grpc::InsecureChannelCredentials()));
   }
 
-  void MakeReady(FakeWorker& worker, int max_running = 0) {
+  void MakeReady(FakeWorker& worker, int max_running = 0, int max_waiting = 1000) {
     const uint64_t epoch = coordinator_->registry()
                                .Register(worker.Registration("model", digest_), clock_.Now())
                                .value();
@@ -90,6 +90,7 @@ class GenerationSessionTest : public ::testing::Test {
     beat.set_epoch(epoch);
     beat.set_state(v1::WORKER_STATE_READY);
     beat.mutable_load()->set_max_running(max_running);
+    beat.mutable_load()->set_max_waiting(max_waiting);
     ASSERT_TRUE(coordinator_->registry().Heartbeat(beat, clock_.Now()).ok());
   }
 
@@ -471,6 +472,37 @@ TEST_F(GenerationSessionTest, FullWorkersAreResourceExhaustedWithRetryInfo) {
   const Outcome outcome = Generate(Request());
   EXPECT_EQ(outcome.status.error_code(), grpc::RESOURCE_EXHAUSTED);
   EXPECT_TRUE(RetryDelay(FromGrpcStatus(outcome.status)).has_value());
+}
+
+// Neither its prompt nor a worker is looked at.
+TEST_F(GenerationSessionTest, WhenEveryWorkerIsFullARequestCostsNothing) {
+  StartCoordinator();
+  MakeReady(a_, /*max_running=*/1, /*max_waiting=*/1);
+  a_.SetScripts(
+      {{Chunk(0, Ids("H")), WaitForRelease(), LastChunk(1, Ids("i"), v1::FINISH_REASON_LENGTH)}});
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>>> readers;
+  v1::GenerateResponse chunk;
+  for (int i = 0; i < 2; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    readers.push_back(stub_->Generate(contexts.back().get(), Request()));
+    ASSERT_TRUE(readers.back()->Read(&chunk));
+  }
+  v1::GenerateRequest request = Request();
+  request.set_prompt("\xff");  // would be INVALID_ARGUMENT
+  const Outcome refused = Generate(request);
+  EXPECT_EQ(refused.status.error_code(), grpc::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(refused.status.error_message(), HasSubstr("max_waiting"));
+  EXPECT_TRUE(RetryDelay(FromGrpcStatus(refused.status)).has_value());
+  EXPECT_EQ(Metric("krait_requests_rejected_total", "workers_full"), 1);
+  EXPECT_EQ(a_.calls(), 2);
+  a_.Release();
+  for (auto& reader : readers) {
+    EXPECT_TRUE(reader->Read(&chunk));
+    EXPECT_TRUE(reader->Finish().ok());
+  }
+  ASSERT_TRUE(Eventually([&] { return !coordinator_->registry().Full(); }));
+  EXPECT_TRUE(Generate(Request()).status.ok());
 }
 
 TEST_F(GenerationSessionTest, OkWithoutAFinishReasonIsInternal) {
