@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "common/status_macros.h"
-#include "worker/layers/mamba_weights.h"
 #include "worker/weights/weight_loader.h"
 
 namespace krait {
@@ -60,15 +59,11 @@ absl::StatusOr<Mamba2Mixer> Mamba2Mixer::Load(const Checkpoint& checkpoint,
                                               const std::string& prefix, const MambaDims& dims,
                                               const RankContext& context) {
   const MambaShard shard(dims, context.sharding);
-  const std::vector<Range> xbc = XbcRanges(dims, shard);
   ASSIGN_OR_RETURN(ColumnParallelLinear input,
                    LoadInput(checkpoint, prefix + "in_proj.weight", dims, shard, context));
   Vectors vectors;
-  ASSIGN_OR_RETURN(vectors.conv_weight,
-                   LoadConvWeight(checkpoint, prefix + "conv1d.weight", XbcSize(dims),
-                                  dims.conv_taps, xbc, context));
-  ASSIGN_OR_RETURN(vectors.conv_bias, LoadRanges(checkpoint, prefix + "conv1d.bias", XbcSize(dims),
-                                                 xbc, /*rounded=*/true, context));
+  ASSIGN_OR_RETURN(vectors.conv, LoadConvolution(checkpoint, prefix, XbcSize(dims), dims.conv_taps,
+                                                 XbcRanges(dims, shard), context));
   const int64_t heads = dims.num_heads();
   ASSIGN_OR_RETURN(vectors.dt_bias, LoadRanges(checkpoint, prefix + "dt_bias", heads, {shard.heads},
                                                /*rounded=*/false, context));
@@ -80,12 +75,7 @@ absl::StatusOr<Mamba2Mixer> Mamba2Mixer::Load(const Checkpoint& checkpoint,
   ASSIGN_OR_RETURN(const std::vector<float> a,
                    LoadNegativeExp(checkpoint, prefix + "A_log", {heads}, shard.heads));
   ASSIGN_OR_RETURN(vectors.a, Upload(a, {shard.heads.size()}, context.backend));
-  const BlockCut cut{.num_blocks = dims.num_units,
-                     .block_size = dims.inner_size / dims.num_units,
-                     .own = shard.units};
-  ASSIGN_OR_RETURN(RowParallelLinear output,
-                   RowParallelLinear::Load(checkpoint, {.weight = prefix + "out_proj.weight"},
-                                           dims.hidden_size, cut, context));
+  ASSIGN_OR_RETURN(RowParallelLinear output, LoadMambaOutput(checkpoint, prefix, dims, context));
   return Mamba2Mixer(dims, context, std::move(input), std::move(output), std::move(vectors));
 }
 
@@ -122,9 +112,8 @@ int64_t Mamba2Mixer::ProjectedWidth(const MambaDims& dims, const Sharding& shard
 }
 
 int64_t Mamba2Mixer::num_bytes() const {
-  int64_t bytes = input_.num_bytes() + output_.num_bytes();
-  for (const Tensor* each : {&vectors_.conv_weight, &vectors_.conv_bias, &vectors_.dt_bias,
-                             &vectors_.a, &vectors_.d, &vectors_.norm}) {
+  int64_t bytes = input_.num_bytes() + output_.num_bytes() + vectors_.conv.num_bytes();
+  for (const Tensor* each : {&vectors_.dt_bias, &vectors_.a, &vectors_.d, &vectors_.norm}) {
     bytes += each->num_bytes();
   }
   return bytes;
@@ -140,8 +129,8 @@ absl::Status Mamba2Mixer::Forward(const ForwardContext& context, const StateSlot
   const TensorView convolved = activations.convolved(context.num_tokens);
   backend_->CausalConv1d({.batch = context.recurrent,
                           .x = projected.Columns(inner, inner + xbc),
-                          .weight = vectors_.conv_weight.view(),
-                          .bias = vectors_.conv_bias.view(),
+                          .weight = vectors_.conv.weight.view(),
+                          .bias = vectors_.conv.bias.view(),
                           .ring = slots.conv_ring,
                           .out = convolved,
                           .traffic = context.traffic});

@@ -8,6 +8,7 @@
 #include "worker/layers/forward_context.h"
 #include "worker/layers/linear.h"
 #include "worker/layers/mamba_dims.h"
+#include "worker/layers/mamba_weights.h"
 
 namespace krait {
 
@@ -49,12 +50,11 @@ class Mamba2Mixer {
   ColumnParallelLinear input_;  // z | x | B | C | dt
   RowParallelLinear output_;
   struct Vectors {
-    Tensor conv_weight;  // [taps, own x | B | C]
-    Tensor conv_bias;    // [own x | B | C]
-    Tensor dt_bias;      // [own heads]
-    Tensor a;            // [own heads]: -e^A_log
-    Tensor d;            // [own heads]
-    Tensor norm;         // [own inner]
+    ConvTensors conv;  // of own x | B | C
+    Tensor dt_bias;    // [own heads]
+    Tensor a;          // [own heads]: -e^A_log
+    Tensor d;          // [own heads]
+    Tensor norm;       // [own inner]
   } vectors_;
 };
 

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "common/status_macros.h"
-#include "worker/layers/mamba_weights.h"
 #include "worker/weights/weight_loader.h"
 
 namespace krait {
@@ -83,21 +82,15 @@ absl::StatusOr<MambaMixer> MambaMixer::Load(const Checkpoint& checkpoint, const 
                                                     shard.inner.begin, shard.inner.end)},
                                  {}, context));
   Vectors vectors;
-  ASSIGN_OR_RETURN(vectors.conv_weight, LoadConvWeight(checkpoint, prefix + "conv1d.weight", inner,
-                                                       dims.conv_taps, {shard.inner}, context));
-  ASSIGN_OR_RETURN(vectors.conv_bias, LoadRanges(checkpoint, prefix + "conv1d.bias", inner,
-                                                 {shard.inner}, /*rounded=*/true, context));
+  ASSIGN_OR_RETURN(vectors.conv, LoadConvolution(checkpoint, prefix, inner, dims.conv_taps,
+                                                 {shard.inner}, context));
   ASSIGN_OR_RETURN(vectors.dt_bias, LoadTwiceDtBias(checkpoint, prefix + "dt_proj.bias", dims,
                                                     shard.inner, context));
   ASSIGN_OR_RETURN(vectors.d, LoadRanges(checkpoint, prefix + "D", inner, {shard.inner},
                                          /*rounded=*/false, context));
   ASSIGN_OR_RETURN(vectors.a,
                    LoadDecay(checkpoint, prefix + "A_log", dims, shard.inner, context.backend));
-  const BlockCut cut{
-      .num_blocks = dims.num_units, .block_size = inner / dims.num_units, .own = shard.units};
-  ASSIGN_OR_RETURN(RowParallelLinear output,
-                   RowParallelLinear::Load(checkpoint, {.weight = prefix + "out_proj.weight"},
-                                           dims.hidden_size, cut, context));
+  ASSIGN_OR_RETURN(RowParallelLinear output, LoadMambaOutput(checkpoint, prefix, dims, context));
   return MambaMixer(dims, context, std::move(input), std::move(steps), std::move(output),
                     std::move(vectors));
 }
@@ -130,9 +123,9 @@ int64_t MambaMixer::ProjectedWidth(const MambaDims& dims, const Sharding& shardi
 }
 
 int64_t MambaMixer::num_bytes() const {
-  int64_t bytes = input_.num_bytes() + steps_.num_bytes() + output_.num_bytes();
-  for (const Tensor* each :
-       {&vectors_.conv_weight, &vectors_.conv_bias, &vectors_.dt_bias, &vectors_.a, &vectors_.d}) {
+  int64_t bytes =
+      input_.num_bytes() + steps_.num_bytes() + output_.num_bytes() + vectors_.conv.num_bytes();
+  for (const Tensor* each : {&vectors_.dt_bias, &vectors_.a, &vectors_.d}) {
     bytes += each->num_bytes();
   }
   return bytes;
@@ -156,8 +149,8 @@ absl::Status MambaMixer::Forward(const ForwardContext& context, const StateSlots
                            .c = projected.Columns(c, low_rank),
                            .dt = dt,
                            .z = projected.Columns(0, inner),
-                           .conv_weight = vectors_.conv_weight.view(),
-                           .conv_bias = vectors_.conv_bias.view(),
+                           .conv_weight = vectors_.conv.weight.view(),
+                           .conv_bias = vectors_.conv.bias.view(),
                            .dt_bias = vectors_.dt_bias.view(),
                            .a = vectors_.a.view(),
                            .d = vectors_.d.view(),

@@ -8,6 +8,7 @@
 #include "worker/layers/forward_context.h"
 #include "worker/layers/linear.h"
 #include "worker/layers/mamba_dims.h"
+#include "worker/layers/mamba_weights.h"
 
 namespace krait {
 
@@ -48,11 +49,10 @@ class MambaMixer {
   ColumnParallelLinear steps_;  // low-rank dt to own channels
   RowParallelLinear output_;
   struct Vectors {
-    Tensor conv_weight;  // [taps, own inner]
-    Tensor conv_bias;    // [own inner]
-    Tensor dt_bias;      // [own inner], twice the stored one
-    Tensor a;            // [own groups, N, N]: -e^A_log as group, state, channel
-    Tensor d;            // [own inner]
+    ConvTensors conv;  // of own inner
+    Tensor dt_bias;    // [own inner], twice the stored one
+    Tensor a;          // [own groups, N, N]: -e^A_log as group, state, channel
+    Tensor d;          // [own inner]
   } vectors_;
 };
 

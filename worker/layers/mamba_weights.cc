@@ -28,6 +28,9 @@ absl::StatusOr<Tensor> LoadRanges(const Checkpoint& checkpoint, const std::strin
   return Upload(values, {count}, context.backend);
 }
 
+namespace {
+
+// As [taps, own channels].
 absl::StatusOr<Tensor> LoadConvWeight(const Checkpoint& checkpoint, const std::string& name,
                                       int64_t channels, int64_t taps,
                                       absl::Span<const Range> ranges, const RankContext& context) {
@@ -47,6 +50,30 @@ absl::StatusOr<Tensor> LoadConvWeight(const Checkpoint& checkpoint, const std::s
     }
   }
   return Upload(transposed, {taps, own}, context.backend);
+}
+
+}  // namespace
+
+absl::StatusOr<ConvTensors> LoadConvolution(const Checkpoint& checkpoint, const std::string& prefix,
+                                            int64_t channels, int64_t taps,
+                                            absl::Span<const Range> ranges,
+                                            const RankContext& context) {
+  ConvTensors conv;
+  ASSIGN_OR_RETURN(conv.weight, LoadConvWeight(checkpoint, prefix + "conv1d.weight", channels, taps,
+                                               ranges, context));
+  ASSIGN_OR_RETURN(conv.bias, LoadRanges(checkpoint, prefix + "conv1d.bias", channels, ranges,
+                                         /*rounded=*/true, context));
+  return conv;
+}
+
+absl::StatusOr<RowParallelLinear> LoadMambaOutput(const Checkpoint& checkpoint,
+                                                  const std::string& prefix, const MambaDims& dims,
+                                                  const RankContext& context) {
+  const BlockCut cut{.num_blocks = dims.num_units,
+                     .block_size = dims.inner_size / dims.num_units,
+                     .own = MambaShard(dims, context.sharding).units};
+  return RowParallelLinear::Load(checkpoint, {.weight = prefix + "out_proj.weight"},
+                                 dims.hidden_size, cut, context);
 }
 
 absl::StatusOr<std::vector<float>> LoadNegativeExp(const Checkpoint& checkpoint,

@@ -5,6 +5,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "worker/layers/linear.h"
+#include "worker/layers/mamba_dims.h"
 #include "worker/layers/rank_context.h"
 #include "worker/weights/checkpoint.h"
 
@@ -19,11 +21,24 @@ absl::StatusOr<Tensor> LoadRanges(const Checkpoint& checkpoint, const std::strin
                                   int64_t size, absl::Span<const Range> ranges, bool rounded,
                                   const RankContext& context);
 
-// A depthwise convolution's weight `name` [channels, 1, taps]: channels `ranges`, as [taps, own
-// channels].
-absl::StatusOr<Tensor> LoadConvWeight(const Checkpoint& checkpoint, const std::string& name,
-                                      int64_t channels, int64_t taps,
-                                      absl::Span<const Range> ranges, const RankContext& context);
+// A depthwise convolution as the ops take it.
+struct ConvTensors {
+  Tensor weight;  // [taps, own channels]
+  Tensor bias;    // [own channels]
+
+  int64_t num_bytes() const { return weight.num_bytes() + bias.num_bytes(); }
+};
+
+// "<prefix>conv1d.weight" [channels, 1, taps] and "<prefix>conv1d.bias": channels `ranges`.
+absl::StatusOr<ConvTensors> LoadConvolution(const Checkpoint& checkpoint, const std::string& prefix,
+                                            int64_t channels, int64_t taps,
+                                            absl::Span<const Range> ranges,
+                                            const RankContext& context);
+
+// "<prefix>out_proj.weight", each KV group one block of its sum.
+absl::StatusOr<RowParallelLinear> LoadMambaOutput(const Checkpoint& checkpoint,
+                                                  const std::string& prefix, const MambaDims& dims,
+                                                  const RankContext& context);
 
 // -e^x of the tensor `name` of `shape`, rows [rows.begin, rows.end), as the file has them.
 absl::StatusOr<std::vector<float>> LoadNegativeExp(const Checkpoint& checkpoint,

@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
-#include "common/machine_memory.h"
 #include "common/prefix_hash.h"
 #include "common/status_macros.h"
 #include "common/vocabulary.h"
@@ -64,7 +63,7 @@ absl::Status DraftRole::Load(const std::function<void(double)>& on_progress) {
   draft.runner.weight_dtype = options_.weight_dtype;
   draft.runner.page_size = options_.page_size;
   ASSIGN_OR_RETURN(const MemoryPlan plan,
-                   PlanMemory(options_, checkpoint, model, MachineMemoryBytes()));
+                   PlanMemory(options_, checkpoint, model, MemoryLimit(options_)));
   draft.runner.num_pages = plan.num_pages;
   draft.runner.num_state_slots = plan.num_state_slots;
   draft.runner.max_tokens = options_.max_num_batched_tokens;

@@ -1,7 +1,6 @@
 #include "worker/server/follower.h"
 
 #include "common/logging.h"
-#include "common/machine_memory.h"
 #include "common/status_macros.h"
 #include "worker/models/model_config.h"
 #include "worker/server/group_options.h"
@@ -37,7 +36,7 @@ absl::Status Follower::Load(const std::function<void(double)>& on_progress) {
     ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options_.model_path));
     ASSIGN_OR_RETURN(const ModelConfig model, ModelConfig::Load(checkpoint, options_.rope_scaling));
     ASSIGN_OR_RETURN(const MemoryPlan plan,
-                     PlanMemory(options_, checkpoint, model, MachineMemoryBytes()));
+                     PlanMemory(options_, checkpoint, model, MemoryLimit(options_)));
     group = MakeRankGroupOptions(options_, plan);
   }
   group.runner.on_progress = on_progress;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/field_error.h"
+#include "common/machine_memory.h"
 #include "common/request_limits.h"
 #include "common/status_macros.h"
 #include "worker/models/cache_specs.h"
@@ -87,6 +88,11 @@ absl::Status CheckFits(const WorkerOptions& options, const MemoryPlan& plan, con
 }
 
 }  // namespace
+
+int64_t MemoryLimit(const WorkerOptions& options) {
+  if (options.device.kind == DeviceKind::kCpu) return MachineMemoryBytes();
+  return std::numeric_limits<int64_t>::max();
+}
 
 absl::StatusOr<MemoryPlan> PlanMemory(const WorkerOptions& options, const Checkpoint& checkpoint,
                                       const ModelConfig& config, int64_t memory_bytes) {

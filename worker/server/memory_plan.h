@@ -23,4 +23,8 @@ struct MemoryPlan {
 absl::StatusOr<MemoryPlan> PlanMemory(const WorkerOptions& options, const Checkpoint& checkpoint,
                                       const ModelConfig& config, int64_t memory_bytes);
 
+// The limit for `options.device`: the machine's memory for CPUs. A GPU's is its own and is known
+// only when it is used; there the first allocation that fails names its bytes.
+int64_t MemoryLimit(const WorkerOptions& options);
+
 }  // namespace krait

@@ -3,7 +3,6 @@
 #include "absl/strings/str_cat.h"
 #include "common/field_error.h"
 #include "common/logging.h"
-#include "common/machine_memory.h"
 #include "common/status_macros.h"
 #include "common/vocabulary.h"
 #include "worker/server/group_options.h"
@@ -101,7 +100,7 @@ absl::Status TargetRole::Load(const std::function<void(double)>& on_progress) {
                                    ", the model's KV heads, got ", options_.tensor_parallel_size));
   }
   ASSIGN_OR_RETURN(const MemoryPlan plan,
-                   PlanMemory(options_, checkpoint, model, MachineMemoryBytes()));
+                   PlanMemory(options_, checkpoint, model, MemoryLimit(options_)));
   ASSIGN_OR_RETURN(std::unique_ptr<Proposer> proposer, MakeProposer(model.vocab_size));
   EngineConfig config = MakeEngineConfig(options_, vocabulary, plan);
   config.group.runner.on_progress = on_progress;
