@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <atomic>
 #include <random>
 #include <thread>
@@ -75,9 +76,13 @@ TEST_P(HybridDraftTest, ChangesNoTokenAndDyingMidStreamNeither) {
                                      }));
   ASSERT_TRUE(killed);
   cluster.StartWorker("draft");
-  ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
-  const GenerateOutcome healed = cluster.Generate(request);
-  ExpectSame(plain, healed);
+  // What the target last said of its draft may be from before its death.
+  GenerateOutcome healed;
+  for (const absl::Time end = absl::Now() + absl::Seconds(30);
+       healed.usage.speculation().proposed() == 0 && absl::Now() < end;) {
+    healed = cluster.Generate(request);
+    ExpectSame(plain, healed);
+  }
   EXPECT_GT(healed.usage.speculation().proposed(), 0);
   if (GetParam() == "noisy") {
     EXPECT_GT(healed.usage.speculation().accepted(), 0);
@@ -93,19 +98,18 @@ TEST(HybridClusterTest, AStopStringInsideAnAcceptedRunEndsWhatItEndsWithoutDraft
   ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
   v1::GenerateRequest request = GreedyRequest("stop somewhere", 40);
   const std::string text = cluster.Generate(WithoutSpeculation(request)).text;
-  const auto inside_character = [&](size_t i) {
-    return i < text.size() && (static_cast<uint8_t>(text[i]) & 0xC0) == 0x80;
-  };
   int stopped = 0;
   for (size_t begin = 4; begin + 3 <= text.size() && stopped < 12; ++begin) {
-    if (inside_character(begin) || inside_character(begin + 3)) continue;
+    const std::string stop = text.substr(begin, 3);
+    // Beyond ASCII there are stand-ins for bytes that are no text: they match nothing.
+    if (std::any_of(stop.begin(), stop.end(), [](char c) { return c < 0; })) continue;
     request.mutable_sampling()->clear_stop();
-    request.mutable_sampling()->add_stop(text.substr(begin, 3));
+    request.mutable_sampling()->add_stop(stop);
     const GenerateOutcome plain = cluster.Generate(WithoutSpeculation(request));
     const GenerateOutcome speculative = cluster.Generate(request);
     ExpectSame(plain, speculative);
     EXPECT_EQ(speculative.finish_reason, v1::FINISH_REASON_STOP);
-    EXPECT_EQ(speculative.text, text.substr(0, text.find(text.substr(begin, 3))));
+    EXPECT_EQ(speculative.text, text.substr(0, text.find(stop)));
     ++stopped;
   }
   EXPECT_GT(stopped, 5);
