@@ -15,7 +15,8 @@ usage: quickstart.sh [options]
   --prompt TEXT         what to continue (default: "The capital of France is")
   --chat                send TEXT as a user's message, through the model's chat template
   --max-tokens N        at most N new tokens (default 64)
-  --tp N                tensor-parallel ranks of the target worker (default 2)
+  --device DEVICE       where target and draft run: cpu (default), cuda or cuda:N (builds with CUDA)
+  --tp N                tensor-parallel ranks of the target worker (default 2; with CUDA 1)
   --processes N         processes that share those ranks (default 1: they are threads of one)
   --draft-tokens K      draft tokens a round: 0 to 15, or "adaptive" (default)
   --json                one JSON document on standard output, everything else on standard error
@@ -29,7 +30,7 @@ USAGE
 say() { echo "quickstart: $*" >&2; }
 die() { local code=$1; shift; say "$*"; exit "$code"; }
 
-prompt="The capital of France is" chat=0 max_tokens=64 tp=2 processes=1 draft_tokens=adaptive json=0 keep=0 model=""
+prompt="The capital of France is" chat=0 max_tokens=64 tp="" processes=1 device=cpu draft_tokens=adaptive json=0 keep=0 model=""
 run_dir="" cluster_pid="" ask_pid="" address=""
 
 need_integer() {  # NAME VALUE LOW HIGH
@@ -45,11 +46,13 @@ parse_arguments() {
       --json) json=1 ;;
       --keep) keep=1 ;;
       -h | --help) usage; exit 0 ;;
-      --prompt | --max-tokens | --tp | --processes | --draft-tokens | --model)
+      --prompt | --max-tokens | --device | --tp | --processes | --draft-tokens | --model)
         [[ $# -gt 1 ]] || die 64 "$1 needs a value"
         case "$1" in
           --prompt) prompt=$2 ;;
           --max-tokens) need_integer "$1" "$2" 1 1000000; max_tokens=$2 ;;
+          --device) [[ $2 =~ ^(cpu|cuda(:[0-9]{1,4})?)$ ]] || die 64 "--device must be cpu, cuda or cuda:N, got '$2'"
+            device=$2 ;;
           --tp) need_integer "$1" "$2" 1 1024; tp=$2 ;;
           --processes) need_integer "$1" "$2" 1 64; processes=$2 ;;
           --draft-tokens) [[ $2 == adaptive ]] || need_integer "$1" "$2" 0 15; draft_tokens=$2 ;;
@@ -60,11 +63,15 @@ parse_arguments() {
     esac
     shift
   done
+  # Ranks on GPUs cannot add up yet.
+  [[ -n $tp ]] || { tp=2; [[ $device == cpu ]] || tp=1; }
 }
 
 build() {
   say "building (the first time takes several minutes)"
-  cmake -S "$ROOT" --preset release >/dev/null || die 70 "cmake cannot configure the build"
+  local cuda=OFF
+  [[ $device == cpu ]] || cuda=ON
+  cmake -S "$ROOT" --preset release -DKRAIT_CUDA=$cuda >/dev/null || die 70 "cmake cannot configure the build"
   cmake --build "$ROOT/build/release" --parallel "$(nproc)" \
     --target krait-coordinator krait-worker krait-engine krait >&2 || die 70 "the build failed"
 }
@@ -103,9 +110,9 @@ print(",".join(str(i) for i in sorted({0, n // 3, n - 1})))' "$description")
 
 # Prints the coordinator's address: the tools' default port if it is free.
 write_config() {  # TARGET DRAFT FILE
-  python3 - "$1" "$2" "$3" "$run_dir" "$tp" "$draft_tokens" "$processes" <<'PY'
+  python3 - "$1" "$2" "$3" "$run_dir" "$tp" "$draft_tokens" "$processes" "$device" <<'PY'
 import json, os, socket, sys
-target, draft, file, run_dir, tp, draft_tokens, processes = sys.argv[1:]
+target, draft, file, run_dir, tp, draft_tokens, processes, device = sys.argv[1:]
 
 
 def free_port(wanted):
@@ -123,14 +130,14 @@ address = f"127.0.0.1:{free_port(50051)}"
 # Target and draft share this machine's cores: the default deadline, half a target step, is for a draft
 # on a device of its own.
 worker = {"name": "target-0", "role": "TARGET", "model_path": target, "model_name": name,
-          "tensor_parallel_size": int(tp), "processes": int(processes),
+          "tensor_parallel_size": int(tp), "processes": int(processes), "device": device,
           "proposal_deadline_ms": 200}
 if draft_tokens != "adaptive":
     worker |= {"max_draft_tokens": int(draft_tokens), "fixed_draft_tokens": True}
 config = {"run_dir": run_dir,
           "coordinator": {"listen": address, "model_path": target, "model_name": name},
           "workers": [worker, {"name": "draft-0", "role": "DRAFT", "model_path": draft,
-                               "model_name": name}]}
+                               "model_name": name, "device": device}]}
 with open(file, "w") as out:
     json.dump(config, out, indent=2)
 print(address)

@@ -30,12 +30,24 @@ sys.exit(0 if passed and passed == len(status) else 1)
 PY
 }
 
+# Compiles and links what only the preset cuda has. Its tests need a GPU: tests/gpu/run.sh.
+build_cuda() {
+  if ! command -v nvcc >/dev/null && [[ ! -x /usr/local/cuda/bin/nvcc ]]; then
+    say "no nvcc: the CUDA backend is not built"
+    return
+  fi
+  say "building the CUDA backend"
+  cmake --preset cuda >/dev/null
+  cmake --build --preset cuda --parallel "$(nproc)" --target kernels_cuda_test
+}
+
 main() {
   [[ $# == 0 ]] || { echo "usage: tests/run.sh (no arguments; see tests/README.md)" >&2; exit 64; }
   deploy/install_deps.sh
   say "configuring and building $BUILD_DIR (the first time takes several minutes)"
   cmake --preset dev >/dev/null
   cmake --build --preset dev --parallel "$(nproc)"
+  build_cuda
   KRAIT_MODEL=$(deploy/fetch_model.sh)
   rm -rf "$RESULTS"
   mkdir -p "$RESULTS"
