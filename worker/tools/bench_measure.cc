@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/field_error.h"
 #include "common/status_macros.h"
-#include "kernels/cpu/read_bandwidth.h"
+#include "kernels/read_meter.h"
 #include "worker/models/cache_specs.h"
 #include "worker/models/model_config.h"
 #include "worker/models/model_registry.h"
@@ -65,8 +65,7 @@ double MeanStateBytes(const std::vector<StepStats>& steps) {
 // Steps in turns with passes over as much memory of the same kind, so that both have the machine at
 // its average; `passes` gains what each pass read a second.
 absl::StatusOr<BatchResult> MeasureBatch(const BenchWorkload& workload, Bench& bench,
-                                         kernels::ReadBandwidth& bandwidth,
-                                         std::vector<double>& passes) {
+                                         ReadMeter& bandwidth, std::vector<double>& passes) {
   constexpr int kTurns = 8, kPassesPerTurn = 4;
   BenchRun all;
   std::vector<double> own_passes;
@@ -90,12 +89,14 @@ absl::Status MeasureBatches(const DecodeBenchOptions& options, BenchReport& repo
   Bench bench;
   RETURN_IF_ERROR(Open(options, options.flags.config, nullptr, bench));
   report.weight_bytes = static_cast<double>(bench.engine->group().weight_bytes());
-  kernels::ReadBandwidth bandwidth(report.threads, static_cast<int64_t>(report.weight_bytes));
+  ASSIGN_OR_RETURN(const std::unique_ptr<ReadMeter> bandwidth,
+                   CreateReadMeter(options.flags.config.group.device, report.threads,
+                                   static_cast<int64_t>(report.weight_bytes)));
   std::vector<double> passes;
   for (const int batch : options.batches) {
     const BenchWorkload workload{
         .batch = batch, .prompt_tokens = kPromptTokens, .max_tokens = options.tokens};
-    ASSIGN_OR_RETURN(BatchResult result, MeasureBatch(workload, bench, bandwidth, passes));
+    ASSIGN_OR_RETURN(BatchResult result, MeasureBatch(workload, bench, *bandwidth, passes));
     report.batches.push_back(std::move(result));
   }
   report.best_read_bandwidth = *std::max_element(passes.begin(), passes.end());

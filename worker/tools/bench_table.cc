@@ -14,7 +14,7 @@ void AppendMachine(const BenchReport& report, std::string& text) {
                         report.weight_dtype);
   absl::StrAppendFormat(
       &text,
-      "read bandwidth of this machine, in turns with the steps: median %.1f GB/s, best %.1f\n",
+      "read bandwidth of the device, in turns with the steps: median %.1f GB/s, best %.1f\n",
       report.read_bandwidth / 1e9, report.best_read_bandwidth / 1e9);
   absl::StrAppendFormat(&text, "bytes a step: weights %.1f MB\n", report.weight_bytes / 1e6);
   if (report.layers > 0) {
