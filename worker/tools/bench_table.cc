@@ -13,8 +13,7 @@ void AppendMachine(const BenchReport& report, std::string& text) {
   absl::StrAppendFormat(&text, "threads %d, ranks %d, weights %s\n", report.threads, report.ranks,
                         report.weight_dtype);
   absl::StrAppendFormat(
-      &text,
-      "read bandwidth of the device, in turns with the steps: median %.1f GB/s, best %.1f\n",
+      &text, "read bandwidth of the device, in turns with the steps: median %.1f GB/s, best %.1f\n",
       report.read_bandwidth / 1e9, report.best_read_bandwidth / 1e9);
   absl::StrAppendFormat(&text, "bytes a step: weights %.1f MB\n", report.weight_bytes / 1e6);
   if (report.layers > 0) {

@@ -93,15 +93,20 @@ INSTANTIATE_TEST_SUITE_P(Models, CudaRunnerTest,
                                            Case{"1A1A", DType::kF32}, Case{"1A1A", DType::kBF16}),
                          ::testing::PrintToStringParamName());
 
+// bf16 products round their inputs, which the CPU's do not: how near those come is a matter of the
+// model, and of the ops' own tests.
+class CudaF32RunnerTest : public CudaRunnerTest {};
+INSTANTIATE_TEST_SUITE_P(Models, CudaF32RunnerTest,
+                         ::testing::Values(Case{"AAA", DType::kF32}, Case{"2A2A", DType::kF32},
+                                           Case{"1A1A", DType::kF32}),
+                         ::testing::PrintToStringParamName());
+
 int64_t ArgMax(const std::vector<float>& row) {
   return std::max_element(row.begin(), row.end()) - row.begin();
 }
 
-// Where the largest logits part, the CPU's gap between them is below twice the largest difference.
-TEST_P(CudaRunnerTest, AgreesWithTheCpu) {
+TEST_P(CudaF32RunnerTest, AgreesWithTheCpu) {
   DeviceRunner cpu = Cpu(), cuda = Cuda();
-  const bool exact = GetParam().dtype == DType::kF32;
-  int parted = 0;
   for (uint64_t seed : {1, 2, 3}) {
     const Logits expected = OneShot(cpu, seed), got = OneShot(cuda, seed);
     ASSERT_EQ(expected.size(), got.size());
@@ -111,14 +116,10 @@ TEST_P(CudaRunnerTest, AgreesWithTheCpu) {
         largest = std::max<double>(largest, std::abs(expected[t][i]));
         difference = std::max<double>(difference, std::abs(double{expected[t][i]} - got[t][i]));
       }
-      ASSERT_LE(difference, (exact ? 1e-4 : 0.05) * largest) << t;
-      const int64_t a = ArgMax(expected[t]), b = ArgMax(got[t]);
-      if (a == b) continue;
-      ++parted;
-      EXPECT_LE(expected[t][a] - expected[t][b], 2 * difference) << t;
+      ASSERT_LE(difference, 1e-4 * largest) << t;
+      ASSERT_EQ(ArgMax(expected[t]), ArgMax(got[t])) << t;
     }
   }
-  EXPECT_LE(parted, exact ? 0 : 3 * kLength / 100);
 }
 
 TEST_P(CudaRunnerTest, ChunksAndStepsGiveTheBitsOfOneShot) {
