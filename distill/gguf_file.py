@@ -127,11 +127,14 @@ def _metadata(value):
         return struct.pack("<If", 6, value)
     if isinstance(value, str):
         return struct.pack("<I", _STRING) + _text(value)
+    if value and isinstance(value[0], str):
+        return struct.pack("<IIQ", _ARRAY, _STRING, len(value)) + b"".join(map(_text, value))
     return struct.pack("<IIQ", _ARRAY, 11, len(value)) + struct.pack(f"<{len(value)}q", *value)
 
 
 def write_gguf(path, metadata, tensors):
-    """tensors: name -> (kind, array). Metadata values: bool, int, float, str or a list of ints."""
+    """tensors: name -> (kind, array). Metadata values: bool, int, float, str or a list of
+    ints or of texts."""
     head, body, offset = [], [], 0
     for name, (kind, array) in tensors.items():
         array = np.ascontiguousarray(array)

@@ -51,7 +51,9 @@ def write_tiny_gguf(model, path):
         "llama.attention.head_count": config.num_heads, "llama.rope.freq_base": 10000.0,
         "llama.attention.head_count_kv": config.num_kv_heads,
         "llama.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        "llama.feed_forward_length": config.intermediate_size}, tensors)
+        "llama.rope.dimension_count": config.head_dim,
+        "llama.vocab_size": config.vocab_size,
+        "llama.feed_forward_length": config.intermediate_size, **tiny.gguf_tokenizer()}, tensors)
 
 
 class Blocks(unittest.TestCase):

@@ -1,7 +1,9 @@
 """Replies, drafts, evaluation and overlays of tiny models."""
 
 import json
+import os
 import pathlib
+import subprocess
 import tempfile
 import unittest
 
@@ -13,6 +15,7 @@ from distill.config import ATTENTION, MAMBA2
 from distill.gguf_file import GgufFile
 from distill.tests import tiny
 from distill.tests.test_convert import write_tiny_gguf
+from distill.tests.test_mixers import ENGINE
 from distill.tests.test_train import write_tokens
 
 CPU = torch.device("cpu")
@@ -98,6 +101,35 @@ class DraftAndOverlay(unittest.TestCase):
         rounded = overlay.rounded(model.config, model.state_dict(), "Q8_0")
         for name in gguf.names:
             torch.testing.assert_close(torch.from_numpy(gguf.read(name)), rounded[name])
+
+    def test_krait_merges_overlays_with_their_base(self):
+        model = tiny.model(seed=1, layers=HYBRID)
+        with torch.no_grad():  # what an overlay does not hold is the base's
+            for name, tensor in tiny.model().state_dict().items():
+                if name in model.state_dict() and not (
+                        name.startswith(("model.layers.0.", "model.layers.2."))
+                        and "layernorm" in name):
+                    model.state_dict()[name].copy_(tensor)
+        draft_config, draft_tensors = checkpoint.load(self.run_draft())
+        for name, config, tensors in (("mixers", model.config, model.state_dict()),
+                                      ("draft", draft_config, draft_tensors)):
+            path, out = self.scratch / f"{name}.gguf", self.scratch / f"merged-{name}"
+            overlay.write(path, self.scratch / "base.gguf", config, tensors, "Q5_1")
+            subprocess.run([ENGINE, "convert", "--base", self.scratch / "base.gguf", "--overlay",
+                            path, out], check=True)
+            merged_config, merged = checkpoint.load(out)
+            self.assertEqual(merged_config.layers, config.layers)
+            for tensor_name, want in overlay.rounded(config, tensors, "Q5_1").items():
+                self.assertTrue(torch.equal(merged[tensor_name], want), tensor_name)
+        self.assertEqual(set(merged), set(draft_tensors))
+        with open(self.scratch / "base.gguf", "ab") as file:
+            file.write(bytes(32))
+        refused = subprocess.run([ENGINE, "convert", "--base", self.scratch / "base.gguf",
+                                  "--overlay", path, self.scratch / "none"], text=True,
+                                 stderr=subprocess.PIPE, check=False)
+        self.assertEqual(refused.returncode, 65)
+        self.assertIn("draft.gguf: krait.overlay.base_sha256: made for the base", refused.stderr)
+        self.assertFalse((self.scratch / "none").exists())
 
     def test_commands_end_to_end(self):
         token_file.write(self.scratch / "prompts", torch.tensor([5, 6, 0, 7, 8, 0]).numpy(),

@@ -45,9 +45,22 @@ def _byte_symbols():
     return [symbols[b] for b in range(256)]
 
 
-def write_tokenizer(folder):
+def pieces_of_vocabulary():
     """One id a byte after three control tokens; id 259 is a merge."""
-    pieces = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *_byte_symbols(), "th"]
+    return ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *_byte_symbols(), "th"]
+
+
+def gguf_tokenizer():
+    """The same as GGUF metadata."""
+    return {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm",
+            "tokenizer.ggml.tokens": pieces_of_vocabulary(),
+            "tokenizer.ggml.token_type": [3, 3, 3] + [1] * 257, "tokenizer.ggml.merges": ["t h"],
+            "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2,
+            "tokenizer.ggml.add_bos_token": False}
+
+
+def write_tokenizer(folder):
+    pieces = pieces_of_vocabulary()
     special = [{"id": i, "content": pieces[i], "single_word": False, "lstrip": False,
                 "rstrip": False, "normalized": False, "special": True} for i in range(3)]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,

@@ -21,6 +21,7 @@
 #include "worker/models/hugging_face_config.h"
 #include "worker/models/model_config.h"
 #include "worker/models/model_tensors.h"
+#include "worker/tools/overlay.h"
 #include "worker/weights/checkpoint.h"
 #include "worker/weights/safetensors_writer.h"
 
@@ -33,6 +34,7 @@ constexpr int64_t kPieceElements = 1 << 20;
 
 // A tensor to write: where it comes from and what it is called in the copy.
 struct Copy {
+  const Checkpoint* source = nullptr;
   std::string from;
   SafetensorsEntry to;
 };
@@ -144,53 +146,68 @@ ModelConfig CutConfig(const ModelConfig& config, const std::vector<int64_t>& lay
   return cut;
 }
 
-std::vector<Copy> PlanCopies(const ModelConfig& config, const ModelConfig& cut,
+// What is converted: a checkpoint, with an overlay or without.
+struct Source {
+  const Checkpoint& base;
+  const Overlay* overlay;
+  ModelConfig config;  // of both together
+
+  const Checkpoint* Of(const std::string& tensor) const {
+    return overlay == nullptr ? &base : &overlay->SourceOf(tensor, base);
+  }
+};
+
+std::vector<Copy> PlanCopies(const Source& source, const ModelConfig& cut,
                              const std::vector<int64_t>& layers, DType dtype) {
+  const ModelConfig& config = source.config;
   std::vector<Copy> copies;
   for (const ModelTensor& tensor : GlobalTensors(config)) {
     const bool is_map = tensor.name == kDraftTokenMapName;
-    copies.push_back({tensor.name, {tensor.name, is_map ? DType::kI64 : dtype, tensor.shape}});
+    copies.push_back({source.Of(tensor.name),
+                      tensor.name,
+                      {tensor.name, is_map ? DType::kI64 : dtype, tensor.shape}});
   }
   for (size_t i = 0; i < layers.size(); ++i) {
     const std::vector<ModelTensor> from = LayerTensors(config, layers[i]);
     const std::vector<ModelTensor> to = LayerTensors(cut, static_cast<int64_t>(i));
     for (size_t t = 0; t < from.size(); ++t) {
-      copies.push_back({from[t].name, {to[t].name, dtype, to[t].shape}});
+      copies.push_back({source.Of(from[t].name), from[t].name, {to[t].name, dtype, to[t].shape}});
     }
   }
   return copies;
 }
 
-absl::Status CopyIntegers(const Checkpoint& checkpoint, const Copy& copy,
-                          SafetensorsWriter& writer) {
-  ASSIGN_OR_RETURN(const std::vector<int64_t> values, checkpoint.ReadIntegers(copy.from));
+absl::Status CopyIntegers(const Copy& copy, SafetensorsWriter& writer) {
+  ASSIGN_OR_RETURN(const std::vector<int64_t> values, copy.source->ReadIntegers(copy.from));
   return writer.Append(
       {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(int64_t)});
 }
 
-absl::Status CopyRows(const Checkpoint& checkpoint, const Copy& copy, SafetensorsWriter& writer,
+absl::Status CopyRows(const Copy& copy, SafetensorsWriter& writer,
                       const std::function<void(int64_t)>& written) {
-  const CheckpointTensor& tensor = checkpoint.tensors().find(copy.from)->second;
+  const CheckpointTensor& tensor = copy.source->tensors().find(copy.from)->second;
   const int64_t row_size = tensor.row_size();
   const int64_t step = std::max<int64_t>(1, kPieceElements / row_size);
   std::vector<float> piece;
   for (int64_t row = 0; row < tensor.num_rows(); row += step) {
     const int64_t end = std::min(row + step, tensor.num_rows());
     piece.resize((end - row) * row_size);
-    RETURN_IF_ERROR(checkpoint.ReadRows(copy.from, row, end, piece.data()));
+    RETURN_IF_ERROR(copy.source->ReadRows(copy.from, row, end, piece.data()));
     RETURN_IF_ERROR(writer.AppendFloats(copy.to.dtype, piece));
     written(static_cast<int64_t>(piece.size()) * ByteSize(copy.to.dtype));
   }
   return absl::OkStatus();
 }
 
-absl::Status WriteWeights(const Checkpoint& checkpoint, const std::vector<Copy>& copies,
-                          const std::string& path, const ConvertOptions& options) {
+absl::Status WriteWeights(const std::vector<Copy>& copies, const std::string& path,
+                          const ConvertOptions& options) {
   std::vector<SafetensorsEntry> entries;
   int64_t total = 0;
   for (const Copy& copy : copies) {
+    RETURN_IF_ERROR(copy.source->Expect(copy.from, copy.to.shape));
     entries.push_back(copy.to);
-    total += checkpoint.tensors().find(copy.from)->second.num_elements() * ByteSize(copy.to.dtype);
+    total +=
+        copy.source->tensors().find(copy.from)->second.num_elements() * ByteSize(copy.to.dtype);
   }
   ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, std::move(entries)));
   int64_t done = 0;
@@ -199,8 +216,8 @@ absl::Status WriteWeights(const Checkpoint& checkpoint, const std::vector<Copy>&
     if (options.progress) options.progress(done, total);
   };
   for (const Copy& copy : copies) {
-    RETURN_IF_ERROR(copy.to.dtype == DType::kI64 ? CopyIntegers(checkpoint, copy, writer)
-                                                 : CopyRows(checkpoint, copy, writer, written));
+    RETURN_IF_ERROR(copy.to.dtype == DType::kI64 ? CopyIntegers(copy, writer)
+                                                 : CopyRows(copy, writer, written));
   }
   return writer.Finish();
 }
@@ -213,9 +230,9 @@ absl::Status WriteText(const fs::path& path, const std::string& text) {
   return absl::UnavailableError(absl::StrCat(path.string(), ": cannot be written"));
 }
 
-absl::Status WriteFolder(const Checkpoint& checkpoint, const ModelConfig& config,
-                         const Vocabulary& vocabulary, const std::string& dir,
+absl::Status WriteFolder(const Source& source, const Vocabulary& vocabulary, const std::string& dir,
                          const ConvertOptions& options, const std::vector<int64_t>& layers) {
+  const ModelConfig& config = source.config;
   const fs::path folder(dir);
   ASSIGN_OR_RETURN(const std::string tokenizer, TokenizerJson(vocabulary));
   RETURN_IF_ERROR(WriteText(folder / "tokenizer.json", tokenizer));
@@ -224,8 +241,9 @@ absl::Status WriteFolder(const Checkpoint& checkpoint, const ModelConfig& config
   RETURN_IF_ERROR(WriteText(folder / "generation_config.json", GenerationConfigJson(vocabulary)));
   const ModelConfig cut = CutConfig(config, layers);
   RETURN_IF_ERROR(WriteText(folder / "config.json", ConfigJson(cut, vocabulary, options.dtype)));
-  return WriteWeights(checkpoint, PlanCopies(config, cut, layers, options.dtype),
-                      (folder / "model.safetensors").string(), options);
+  RETURN_IF_ERROR(WriteWeights(PlanCopies(source, cut, layers, options.dtype),
+                               (folder / "model.safetensors").string(), options));
+  return source.overlay == nullptr ? absl::OkStatus() : source.overlay->checkpoint().CheckAllRead();
 }
 
 // Reads the new folder as a worker would.
@@ -289,14 +307,21 @@ absl::Status ConvertModel(const ConvertOptions& options) {
                    ModelConfig::Load(checkpoint, RopeScalingRule::kApply));
   RETURN_IF_ERROR(CheckModelTensors(checkpoint, config));
   ASSIGN_OR_RETURN(const Vocabulary vocabulary, Vocabulary::Load(options.in));
+  Source source{checkpoint, nullptr, config};
+  std::optional<Overlay> overlay;
+  if (!options.overlay.empty()) {
+    ASSIGN_OR_RETURN(overlay, Overlay::Open(options.overlay, checkpoint));
+    source.overlay = &*overlay;
+    ASSIGN_OR_RETURN(source.config, overlay->Apply(config));
+  }
   std::vector<int64_t> layers;
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) layers.push_back(layer);
+  for (int64_t layer = 0; layer < source.config.num_layers; ++layer) layers.push_back(layer);
   if (options.layers) layers = *options.layers;
-  RETURN_IF_ERROR(CheckLayers(layers, config.num_layers));
+  RETURN_IF_ERROR(CheckLayers(layers, source.config.num_layers));
   const std::string out = (fs::path(options.out) / "").parent_path().string();  // no last slash
   TemporaryFolder folder(absl::StrCat(out, ".partial-", getpid()));
   RETURN_IF_ERROR(folder.Create());
-  RETURN_IF_ERROR(WriteFolder(checkpoint, config, vocabulary, folder.path(), options, layers));
+  RETURN_IF_ERROR(WriteFolder(source, vocabulary, folder.path(), options, layers));
   RETURN_IF_ERROR(CheckFolder(folder.path(), vocabulary));
   return folder.RenameTo(out);
 }

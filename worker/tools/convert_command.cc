@@ -36,20 +36,25 @@ int Convert(ConvertOptions options) {
 
 std::function<int()> DeclareConvert(CLI::App& app) {
   const auto options = std::make_shared<ConvertOptions>();
-  app.add_option("--in", options->in,
+  app.add_option("--in,--base", options->in,
                  "a .gguf file, or a folder with one or with Hugging Face files")
       ->type_name("PATH")
       ->required();
-  app.add_option("--out", options->out,
+  app.add_option("--out,out", options->out,
                  "the Hugging Face folder to make; it may not hold anything yet")
       ->type_name("DIR")
       ->required()
       ->check([](const std::string& path) { return path.empty() ? "may not be empty" : ""; }, "");
+  CLI::Option* overlay =
+      app.add_option("--overlay", options->overlay,
+                     "a .gguf file with a hybrid's mixers or a draft, made for this base")
+          ->type_name("PATH");
   app.add_option_function<std::vector<int64_t>>(
          "--layers", [options](const std::vector<int64_t>& layers) { options->layers = layers; },
          "keep these layers only, renumbered: a fast, rough draft of the model: 0,10,29")
       ->delimiter(',')
       ->allow_extra_args(false)
+      ->excludes(overlay)
       ->type_name("LIST");
   app.add_option_function<std::string>(
          "--dtype", [options](const std::string& text) { SetDtype(text, *options); },
