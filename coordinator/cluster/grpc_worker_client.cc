@@ -229,6 +229,9 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES,
                    0);  // the session retries, and knows what was delivered
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  // 64 KiB a stream that is not read. Probing makes megabytes of it on a fast link, and a worker
+  // would notice too late that a client does not read.
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 

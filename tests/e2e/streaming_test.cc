@@ -187,10 +187,12 @@ TEST_F(StreamingTest, GeneratedTokensAreCounted) {
   EXPECT_EQ(count() - before, 25);
 }
 
-// More bytes than the windows and buffers between the worker and a client hold.
+// Several times the bytes that the windows and buffers between a worker and a client hold.
+constexpr int kLongChoices = 4;
 v1::GenerateRequest LongRequest(const std::string& prompt) {
   v1::GenerateRequest request = SeededRequest(prompt, 1900, 3);
   request.mutable_sampling()->set_logprobs(20);
+  request.mutable_sampling()->set_n(kLongChoices);
   return request;
 }
 
@@ -208,15 +210,17 @@ class StalledClient {
   // Reads to the end.
   grpc::Status ReadAll() {
     for (v1::GenerateResponse response; reader_->Read(&response);) {
+      std::vector<int>& token_ids = choices[response.index()];
       token_ids.insert(token_ids.end(), response.token_ids().begin(), response.token_ids().end());
+      if (response.index() != 0) continue;
       for (const auto& position : response.logprobs()) {
         logprobs.push_back(position.token().logprob());
       }
     }
     return reader_->Finish();
   }
-  std::vector<int> token_ids;
-  std::vector<float> logprobs;
+  std::map<int, std::vector<int>> choices;
+  std::vector<float> logprobs;  // of choice 0
 
  private:
   grpc::ClientContext context_;
@@ -237,14 +241,14 @@ TEST_F(StreamingTest, AClientThatStopsReadingPausesItsStreamAndGetsEveryTokenLat
   ASSERT_EQ(undisturbed.token_ids.size(), 1900u);
   const GenerateOutcome neighbour = Run(SeededRequest("neighbour", 50, 4));
   StalledClient stalled(*cluster_, LongRequest("stalls"));
-  ASSERT_TRUE(PausedAre(*cluster_, 1));
+  ASSERT_TRUE(PausedAre(*cluster_, kLongChoices));
   const GenerateOutcome beside = Run(SeededRequest("neighbour", 50, 4));
   EXPECT_EQ(beside.token_ids, neighbour.token_ids);
   EXPECT_EQ(beside.logprobs, neighbour.logprobs);
-  EXPECT_TRUE(PausedAre(*cluster_, 1));
+  EXPECT_TRUE(PausedAre(*cluster_, kLongChoices));
   const grpc::Status status = stalled.ReadAll();
   EXPECT_TRUE(status.ok()) << status.error_message();
-  EXPECT_EQ(stalled.token_ids, undisturbed.token_ids);
+  EXPECT_EQ(stalled.choices, undisturbed.choices);
   EXPECT_EQ(stalled.logprobs, undisturbed.logprobs);
   EXPECT_TRUE(PausedAre(*cluster_, 0));
   ExpectIdle();
@@ -265,9 +269,11 @@ TEST(SlowClientTest, LosesItsStreamAfterTheLimitAndItsSlotIsFree) {
   const grpc::Status status = stalled.ReadAll();
   EXPECT_EQ(status.error_code(), grpc::RESOURCE_EXHAUSTED);
   EXPECT_EQ(status.error_message(), "slow_client_timeout_ms: the client read nothing for 3000 ms");
-  ASSERT_LT(stalled.token_ids.size(), undisturbed.token_ids.size());
-  EXPECT_TRUE(std::equal(stalled.token_ids.begin(), stalled.token_ids.end(),
-                         undisturbed.token_ids.begin()));
+  for (const auto& [choice, token_ids] : stalled.choices) {
+    const std::vector<int>& all = undisturbed.choices.at(choice);
+    ASSERT_LT(token_ids.size(), all.size());
+    EXPECT_TRUE(std::equal(token_ids.begin(), token_ids.end(), all.begin())) << choice;
+  }
   EXPECT_TRUE(cluster.Generate(GreedyRequest("next", 20)).status.ok());
   EXPECT_TRUE(PausedAre(cluster, 0));
 }
