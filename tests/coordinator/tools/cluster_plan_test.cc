@@ -82,8 +82,9 @@ TEST_F(ClusterPlanTest, RefusesWhatCannotServe) {
 }
 
 TEST_F(ClusterPlanTest, FlagsMakeAWholeCluster) {
-  const auto config = FromFlags({"--model", "/m/t", "--tp=3", "--draft-model", "/m/d",
-                                 "--draft-tokens", "5", "--weight-dtype", "f32"});
+  const auto config =
+      FromFlags({"--model", "/m/t", "--tp=3", "--draft-model", "/m/d", "--draft-tokens", "5",
+                 "--weight-dtype", "f32", "--device", "cuda:1"});
   ASSERT_TRUE(config.ok()) << config.status();
   ASSERT_EQ(config->workers_size(), 2);
   const WorkerConfig& target = config->workers(1);
@@ -92,6 +93,8 @@ TEST_F(ClusterPlanTest, FlagsMakeAWholeCluster) {
   EXPECT_EQ(target.max_draft_tokens(), 5);
   EXPECT_TRUE(target.fixed_draft_tokens());
   EXPECT_EQ(target.weight_dtype(), WorkerConfig::F32);
+  EXPECT_EQ(target.device(), "cuda:1");
+  EXPECT_EQ(config->workers(0).device(), "cuda:1");  // the draft's
   EXPECT_EQ(config->coordinator().listen(), "127.0.0.1:50051");
 }
 
