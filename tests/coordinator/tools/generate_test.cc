@@ -107,7 +107,7 @@ TEST(GenerateRequestTest, BadValuesNameTheFlag) {
       {{"--prompt=x", "--logit-bias=1"}, "--logit-bias"},
       {{"--prompt=x", "--max-draft-tokens=16"}, "15"},
       {{"--prompt=x", "--n=0"}, "--n"},
-      {{"--prompt=x", "--n=9"}, "not in range [1 - 8]"},
+      {{"--prompt=x", "--n=9"}, "--n: Value 9 not in range"},
       {{"--prompt"}, "--prompt"},
       {{"--chat=maybe"}, "chat"},
       {{"stray"}, "stray"}};
