@@ -40,12 +40,13 @@ def trained_names(model, what):
 
 
 def prepare(model, names, device):
-    """Trained weights float32, the rest as the device computes; everything else is frozen."""
+    """Trained weights and small ones float32, frozen matrices as the device computes."""
     wanted = set(names)
-    frozen = torch.bfloat16 if device.type == "cuda" else torch.float32
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in wanted)
-        parameter.data = parameter.data.to(device, torch.float32 if name in wanted else frozen)
+        narrow = device.type == "cuda" and name not in wanted and parameter.dim() == 2 \
+            and not name.endswith("A_log")
+        parameter.data = parameter.data.to(device, torch.bfloat16 if narrow else torch.float32)
     return model
 
 
@@ -161,8 +162,9 @@ class Run:
                 self._stage_start = self._weights()
             now = self._weights()
             self.set_weights(self._stage_start)  # the reference's scores
-            made = objectives.Dpo(self.student, objectives.read_preferences(stage["preferences"]),
-                                  stage, self.device)
+            with precision(self.device):
+                made = objectives.Dpo(self.student, objectives.read_preferences(
+                    stage["preferences"]), stage, self.device)
             self.set_weights(now)
             return made
         made = objectives.Distill(self.student, self.teacher, stage,
