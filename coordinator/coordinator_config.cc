@@ -67,6 +67,8 @@ absl::Status SetTimes(const CoordinatorConfig& config, CoordinatorOptions& optio
       SetMs("lease_ms", config.has_lease_ms(), config.lease_ms(), 100, 3'000, options.lease));
   RETURN_IF_ERROR(SetMs("drain_timeout_ms", config.has_drain_timeout_ms(),
                         config.drain_timeout_ms(), 0, 30'000, options.drain_timeout));
+  RETURN_IF_ERROR(SetMs("endpoint_lag_ms", config.has_endpoint_lag_ms(), config.endpoint_lag_ms(),
+                        0, 0, options.endpoint_lag));
   options.default_deadline = std::min(options.default_deadline, options.max_deadline);
   return absl::OkStatus();
 }

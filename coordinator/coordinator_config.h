@@ -30,6 +30,7 @@ struct CoordinatorOptions {
   absl::Duration queue_timeout;
   absl::Duration lease;
   absl::Duration drain_timeout;
+  absl::Duration endpoint_lag;
   int stream_buffer_tokens = 0;
   int stream_buffer_bytes = 0;
   absl::Duration slow_client_timeout;

@@ -70,7 +70,8 @@ CoordinatorMetrics::CoordinatorMetrics(Metrics& m)
                                          "Registrations of workers.", {{"outcome", "refused"}})),
       leases_expired(
           m.AddCounter("krait_worker_leases_expired_total", "Leases that were not renewed.")),
-      draining(m.AddGauge("krait_draining", "1 while no new request is accepted.")) {
+      draining(m.AddGauge("krait_draining", "1 while no new request is accepted.")),
+      ready(m.AddGauge("krait_ready", "1 while /readyz says yes.")) {
   for (const auto& [method, name] : kMethods) {
     for (int code = 0; code < kNumCodes; ++code) {
       requests_[{method, code}] =

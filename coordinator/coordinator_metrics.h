@@ -54,6 +54,7 @@ struct CoordinatorMetrics {
   prometheus::Counter& registrations_refused;
   prometheus::Counter& leases_expired;
   prometheus::Gauge& draining;
+  prometheus::Gauge& ready;
 
  private:
   std::map<std::pair<Method, int>, prometheus::Counter*> requests_;

@@ -72,7 +72,7 @@ fetch_binaries() {  # scratch folder, folder to fill
 
 fetch_python() {  # folder to fill
   say "downloading the packages of ${REQUIREMENTS#"$ROOT"/}"
-  python3 -m pip --no-input install --quiet --disable-pip-version-check --no-cache-dir --no-deps \
+  PIP_ROOT_USER_ACTION=ignore python3 -m pip --no-input install --quiet --disable-pip-version-check --no-cache-dir --no-deps \
     --only-binary=:all: --require-hashes --target "$1/python" --requirement "$REQUIREMENTS" \
     </dev/null >&2 || die 69 "pip cannot get the packages of $REQUIREMENTS (see above)"
 }

@@ -11,6 +11,7 @@ namespace {
 constexpr const char* kOutcomes[] = {"ok", "missing", "late", "stale", "malformed", "error"};
 constexpr const char* kDisabledReasons[] = {
     "disconnected", "tokenizer_mismatch", "token_map", "vocabulary", "late", "other"};
+constexpr const char* kPhases[] = {"schedule", "draft", "model", "deliver"};
 constexpr const char* kFinished[] = {"stop",     "length",      "cancelled",   "deadline",
                                      "internal", "unavailable", "slow_reader", "other"};
 
@@ -100,6 +101,10 @@ WorkerMetrics::WorkerMetrics(Metrics* metrics)
         "krait_request_success_total", "Requests ended, by reason; stop and length are successes.",
         {{"finished_reason", reason}});
   }
+  for (size_t i = 0; i < phase_.size(); ++i) {
+    phase_[i] = &metrics->AddHistogram("krait_step_phase_seconds", "Parts of an engine step.",
+                                       StepBuckets(), {{"phase", kPhases[i]}});
+  }
   for (const char* outcome : kOutcomes) {
     proposals_[outcome] = &metrics->AddCounter("krait_draft_proposals_total",
                                                "Rows that asked for drafts, by what came of it.",
@@ -116,6 +121,10 @@ WorkerMetrics::WorkerMetrics(Metrics* metrics)
 void WorkerMetrics::OnStep(const StepStats& stats) {
   steps_.Increment();
   step_.Observe(absl::ToDoubleSeconds(stats.duration));
+  const absl::Duration phases[] = {stats.scheduling, stats.draft_wait, stats.model, stats.delivery};
+  for (size_t i = 0; i < std::size(phases); ++i) {
+    phase_[i]->Observe(absl::ToDoubleSeconds(std::max(phases[i], absl::ZeroDuration())));
+  }
   step_tokens_.Observe(stats.prefill_tokens + stats.recomputed_tokens + stats.decode_rows +
                        stats.draft_tokens);
   prompt_tokens_.Increment(stats.prefill_tokens);

@@ -59,6 +59,7 @@ class WorkerMetrics final : public EngineObserver {
   prometheus::Counter& accepted_tokens_;
   prometheus::Counter& nonfinite_rows_;
   std::array<prometheus::Counter*, kMaxDraftPositions> accepted_per_position_;
+  std::array<prometheus::Histogram*, 4> phase_;                              // of a step
   std::map<std::string, prometheus::Counter*, std::less<>> finished_;        // by reason
   std::map<std::string, prometheus::Counter*, std::less<>> proposals_;       // by outcome
   std::map<std::string, prometheus::Counter*, std::less<>> disabled_total_;  // times it began

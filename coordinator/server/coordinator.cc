@@ -1,6 +1,7 @@
 #include "coordinator/server/coordinator.h"
 
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
 #include "common/build_info.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
@@ -92,12 +93,19 @@ Coordinator::~Coordinator() {
   client_factory_.reset();
 }
 
-void Coordinator::StartDraining() {
-  generation_service_.StartDraining();
+void Coordinator::StartLeaving() {
+  leaving_ = true;
   if (grpc_server_ != nullptr) grpc_server_->SetServing(false);
 }
 
+void Coordinator::StartDraining() {
+  StartLeaving();
+  generation_service_.StartDraining();
+}
+
 bool Coordinator::DrainAndStop() {
+  StartLeaving();
+  absl::SleepFor(options_.endpoint_lag);
   StartDraining();
   const bool idle = sessions().WaitEmpty(options_.drain_timeout);
   if (!idle) {
@@ -119,12 +127,13 @@ std::string Coordinator::MetricsText() {
   metrics_.running.Set(load.requests - load.queued);
   metrics_.waiting.Set(load.queued);
   metrics_.tokens_in_flight.Set(static_cast<double>(load.tokens));
+  metrics_.ready.Set(Ready().ok() ? 1 : 0);
   SetWorkerGauges(registry_.List(), metrics_);
   return metrics_registry_.Serialize();
 }
 
 absl::Status Coordinator::Ready() const {
-  if (generation_service_.draining()) return absl::UnavailableError("draining");
+  if (leaving_) return absl::UnavailableError("draining");
   if (registry_.Routable().empty()) return absl::UnavailableError("no worker is ready");
   return absl::OkStatus();
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -39,10 +40,13 @@ class Coordinator {
   // Cancels what runs.
   ~Coordinator();
 
+  // Health NOT_SERVING and not ready; new generations are still accepted. They go on to be until
+  // StartDraining.
+  void StartLeaving();
   // Health NOT_SERVING, new generations UNAVAILABLE; what runs goes on.
   void StartDraining();
-  // StartDraining, then waits until nothing runs, at most drain_timeout; then stops serving. True
-  // if everything ended by itself.
+  // StartLeaving for endpoint_lag, then StartDraining, then waits until nothing runs, at most
+  // drain_timeout; then stops serving. True if everything ended by itself.
   bool DrainAndStop();
 
   // Ends leases that ran out, looks after waiting streams. The background thread's work.
@@ -56,7 +60,7 @@ class Coordinator {
   SessionTable& sessions() { return generation_service_.sessions(); }
   // /metrics, with gauges up to date.
   std::string MetricsText();
-  // /readyz: not draining, and a worker is ready.
+  // /readyz: neither leaving nor draining, and a worker is ready.
   absl::Status Ready() const;
 
  private:
@@ -84,6 +88,7 @@ class Coordinator {
   std::unique_ptr<GrpcServer> grpc_server_;
   std::unique_ptr<AdminServer> admin_server_;
   std::unique_ptr<SelfProbe> self_probe_;
+  std::atomic<bool> leaving_{false};
 };
 
 }  // namespace krait

@@ -12,6 +12,7 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "common/strings.h"
+#include "common/traceparent.h"
 
 namespace krait {
 namespace {
@@ -29,6 +30,12 @@ absl::Duration TimeLeft(const grpc::CallbackServerContext& call,
   if (deadline == std::chrono::system_clock::time_point::max()) return options.default_deadline;
   const absl::Duration left = absl::FromChrono(deadline - std::chrono::system_clock::now());
   return std::clamp(left, absl::ZeroDuration(), options.max_deadline);
+}
+
+std::string TraceId(const grpc::CallbackServerContext& call) {
+  const auto found = call.client_metadata().find("traceparent");
+  if (found == call.client_metadata().end()) return "";
+  return std::string(TraceIdOf({found->second.data(), found->second.size()}));
 }
 
 // The failpoint coordinator.leak: 1 KiB a request.
@@ -77,7 +84,8 @@ GenerationSession::GenerationSession(const SessionContext& context,
       call_(call),
       on_done_(std::move(on_done)),
       arrival_(context.clock.Now()),
-      deadline_(arrival_ + TimeLeft(*call, context.options)) {}
+      deadline_(arrival_ + TimeLeft(*call, context.options)),
+      trace_id_(TraceId(*call)) {}
 
 GenerationSession::~GenerationSession() = default;
 
@@ -248,9 +256,10 @@ void GenerationSession::HandleLoss(const WorkerKey& worker, const absl::Status& 
     return End(absl::InternalError("the worker ended the stream without a finish reason"));
   }
   if (!IsRetryable(status)) return End(status);
-  LOG(WARNING) << "request_id=" << request_.to_worker.request_id() << " worker=" << worker.name
-               << " epoch=" << worker.epoch << " tokens=" << assembler_->num_tokens()
-               << " attempt=" << attempts_ << " status=" << LogText(status.ToString());
+  LOG(WARNING) << "request_id=" << request_.to_worker.request_id() << " trace_id=" << trace_id_
+               << " worker=" << worker.name << " epoch=" << worker.epoch
+               << " tokens=" << assembler_->num_tokens() << " attempt=" << attempts_
+               << " status=" << LogText(status.ToString());
   // A limit of a worker that is there: queues are full before the first token only.
   if (assembler_->num_tokens() > 0 && absl::IsResourceExhausted(status)) return End(status);
   if (assembler_->num_tokens() > 0) {
@@ -348,7 +357,7 @@ void GenerationSession::Poke() {
 // The write will never end by itself, and Finish waits behind it. Cancelling the call ends both and
 // sends the status past the messages that nobody reads; TryCancel would send CANCELLED.
 void GenerationSession::EndSlowClient() {
-  LOG(WARNING) << "request_id=" << request_.to_worker.request_id()
+  LOG(WARNING) << "request_id=" << request_.to_worker.request_id() << " trace_id=" << trace_id_
                << " msg=\"client does not read, stream ended\"";
   context_.metrics.slow_clients.Increment();
   client_gone_ = true;
@@ -398,7 +407,7 @@ void GenerationSession::LogEnd() {
   }
   if (status.ok())
     metrics.success(in_flight_.finish_reason() == v1::FINISH_REASON_STOP).Increment();
-  VLOG(1) << "request_id=" << request_.to_worker.request_id()
+  VLOG(1) << "request_id=" << request_.to_worker.request_id() << " trace_id=" << trace_id_
           << " code=" << absl::StatusCodeToString(status.code())
           << " prompt_tokens=" << request_.num_prompt_tokens() << " tokens=" << num_tokens
           << " attempts=" << attempts_ << " seconds=" << absl::ToDoubleSeconds(took);

@@ -112,6 +112,7 @@ class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResp
   const std::function<void()> on_done_;
   const absl::Duration arrival_;
   const absl::Duration deadline_;
+  const std::string trace_id_;  // of the client's traceparent header; empty: none
 
   std::atomic<int64_t> next_look_ns_{0};
   absl::Mutex mutex_;

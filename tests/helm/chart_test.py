@@ -260,6 +260,15 @@ class DecisionTest(unittest.TestCase):
                             for name in ("two-replicas", "everything"))
         self.assertNotEqual(one["metadata"]["name"][-8:], other["metadata"]["name"][-8:])
 
+    def test_rules_are_not_templated_and_name_the_runbook_of_the_values(self):
+        (rules,) = of_kind(render("helm4", shape("everything")), "PrometheusRule")
+        alerts = [rule for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+        self.assertTrue(alerts)
+        for alert in alerts:
+            self.assertTrue(alert["annotations"]["runbook_url"].startswith(
+                "https://example.com/krait/RUNBOOK.md#"), alert)
+        self.assertIn("{{ $labels", json.dumps(alerts))
+
 
 class StrictnessTest(unittest.TestCase):
     """The validation itself: an unknown field in any object of any manifest is found."""

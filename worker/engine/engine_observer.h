@@ -13,7 +13,10 @@ namespace krait {
 // What one step did.
 struct StepStats {
   absl::Duration duration;    // of the whole step
-  absl::Duration draft_wait;  // waiting for proposals
+  absl::Duration scheduling;  // of it, choosing what runs
+  absl::Duration draft_wait;  // of it, waiting for proposals
+  absl::Duration model;       // of it, waiting for the ranks
+  absl::Duration delivery;    // of it, applying the result and handing out tokens
   int prefill_tokens = 0;     // prompt tokens computed for the first time
   int recomputed_tokens = 0;  // prompt and generated tokens computed again after a preemption
   int decode_rows = 0;        // sequences that drew

@@ -179,8 +179,12 @@ absl::StatusOr<bool> EngineThread::RunStep() {
   std::optional<ScheduledStep> step = scheduler_.Schedule(
       [this](absl::Span<const DraftLimit> limits) { return decoder_.ChooseDrafts(limits); });
   if (!step.has_value()) return false;
+  const absl::Duration scheduled = clock_->Now();
   ASSIGN_OR_RETURN(const DecodedStep decoded, Decode(*step));
-  StepStats stats{.draft_wait = decoded.draft_wait,
+  const absl::Duration computed = clock_->Now();
+  StepStats stats{.scheduling = scheduled - start,
+                  .draft_wait = decoded.draft_wait,
+                  .model = computed - scheduled - decoded.draft_wait,
                   .prefill_tokens = step->prefill_tokens,
                   .recomputed_tokens = step->recomputed_tokens,
                   .prefill_sequences = step->prefill_sequences,
@@ -189,7 +193,9 @@ absl::StatusOr<bool> EngineThread::RunStep() {
                   .proposals = decoded.proposals,
                   .speculation_disabled_reason = decoder_.disabled_reason()};
   Deliver(scheduler_.Apply(*decoded.plan, decoded.result), stats);
-  stats.duration = clock_->Now() - start;
+  const absl::Duration end = clock_->Now();
+  stats.duration = end - start;
+  stats.delivery = end - computed;
   observer_->OnStep(stats);
   return true;
 }

@@ -20,11 +20,24 @@ class EpochTable {
   void Set(const std::string& coordinator, uint64_t epoch) {
     absl::MutexLock lock(&mutex_);
     epochs_[coordinator] = epoch;
+    ++num_registrations_;
   }
 
   void Clear(const std::string& coordinator) {
     absl::MutexLock lock(&mutex_);
     epochs_.erase(coordinator);
+  }
+
+  // Coordinators that know this worker now.
+  int size() const {
+    absl::MutexLock lock(&mutex_);
+    return static_cast<int>(epochs_.size());
+  }
+
+  // Registrations so far, with all coordinators together: each gave another epoch.
+  int num_registrations() const {
+    absl::MutexLock lock(&mutex_);
+    return num_registrations_;
   }
 
   bool Accepts(uint64_t epoch) const {
@@ -39,6 +52,7 @@ class EpochTable {
  private:
   const bool registers_;
   mutable absl::Mutex mutex_;
+  int num_registrations_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, uint64_t> epochs_ ABSL_GUARDED_BY(mutex_);  // by coordinator's address
 };
 

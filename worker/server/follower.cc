@@ -13,7 +13,7 @@ namespace krait {
 Follower::Follower(const WorkerOptions& options, std::function<void(const absl::Status&)> on_fatal)
     : options_(options),
       on_fatal_(std::move(on_fatal)),
-      metrics_(MetricLabels{{"model_name", options.model_name}}),
+      metrics_({{"model_name", options.model_name}, {"role", "follower"}}),
       memory_(&metrics_) {}
 
 absl::Status Follower::Listen() {

@@ -42,7 +42,13 @@ WorkerServer::WorkerServer(const WorkerOptions& options, const Clock* clock,
     : options_(options),
       instance_id_(RandomId()),
       epochs_(/*registers=*/!options.coordinators.empty()),
-      metrics_(MetricLabels{{"model_name", options.model_name}}),
+      metrics_({{"model_name", options.model_name}, {"role", options.role_name()}}),
+      ready_(metrics_.AddGauge("krait_ready", "1 while /readyz says yes.")),
+      coordinators_(metrics_.AddGauge("krait_registered_coordinators",
+                                      "Coordinators that this worker has a lease from.")),
+      epochs_given_(metrics_.AddGauge("krait_registration_epochs",
+                                      "Registrations of this process with coordinators, each of "
+                                      "which gave it another epoch.")),
       role_(make_role({instance_id_, clock, &metrics_, &epochs_, [this] { StartDraining(); }})) {}
 
 WorkerServer::~WorkerServer() { Stop(absl::ZeroDuration()); }
@@ -50,14 +56,7 @@ WorkerServer::~WorkerServer() { Stop(absl::ZeroDuration()); }
 absl::Status WorkerServer::Listen() {
   ASSIGN_OR_RETURN(grpc_server_, GrpcServer::Start(options_.grpc, {role_->service()}));
   ASSIGN_OR_RETURN(admin_server_, AdminServer::Start(options_.admin_listen,
-                                                     {.metrics =
-                                                          [this] {
-                                                            // Before Load there is nothing to bring
-                                                            // up to date.
-                                                            if (state_ != State::kJoining)
-                                                              role_->UpdateMetrics();
-                                                            return metrics_.Serialize();
-                                                          },
+                                                     {.metrics = [this] { return MetricsText(); },
                                                       .live = [] { return absl::OkStatus(); },
                                                       .ready = [this] { return Ready(); }}));
   name_ = options_.name.empty() ? absl::StrCat(options_.role_name(), "-", grpc_server_->port())
@@ -68,6 +67,15 @@ absl::Status WorkerServer::Listen() {
                                             .role = options_.role_name(),
                                             .port = grpc_server_->port(),
                                             .admin_port = admin_server_->port()});
+}
+
+std::string WorkerServer::MetricsText() {
+  // Before Load there is nothing to bring up to date.
+  if (state_ != State::kJoining) role_->UpdateMetrics();
+  ready_.Set(state_ == State::kReady ? 1 : 0);
+  coordinators_.Set(epochs_.size());
+  epochs_given_.Set(epochs_.num_registrations());
+  return metrics_.Serialize();
 }
 
 absl::Status WorkerServer::Ready() const {

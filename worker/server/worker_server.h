@@ -66,11 +66,15 @@ class WorkerServer {
   CoordinatorSessionOptions MakeSessionOptions();
   internal::v1::HeartbeatRequest MakeHeartbeat() const;
   absl::Status Ready() const;
+  std::string MetricsText();
 
   const WorkerOptions options_;
   const std::string instance_id_;
   EpochTable epochs_;
   Metrics metrics_;
+  prometheus::Gauge& ready_;
+  prometheus::Gauge& coordinators_;
+  prometheus::Gauge& epochs_given_;
   std::unique_ptr<ServedRole> role_;
   std::string name_;       // constant after Listen
   std::string advertise_;  // constant after Listen

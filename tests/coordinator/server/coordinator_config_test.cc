@@ -31,6 +31,7 @@ TEST(CoordinatorConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(options.stream_buffer_bytes, 64 << 10);
   EXPECT_EQ(options.slow_client_timeout, absl::Seconds(30));
   EXPECT_EQ(options.retry_budget_percent, 10);
+  EXPECT_EQ(options.endpoint_lag, absl::ZeroDuration());
   EXPECT_FALSE(options.log.json);
 }
 
@@ -49,6 +50,7 @@ TEST(CoordinatorConfigTest, EveryNumberHasARangeAndItsErrorNamesTheField) {
       {"queue_timeout_ms", 0, 86'400'000},
       {"lease_ms", 100, 86'400'000},
       {"drain_timeout_ms", 0, 86'400'000},
+      {"endpoint_lag_ms", 0, 86'400'000},
       {"stream_buffer_tokens", 1, 1'000'000},
       {"stream_buffer_kib", 1, 65'536},
       {"slow_client_timeout_ms", 1, 86'400'000},

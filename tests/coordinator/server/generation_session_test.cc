@@ -839,6 +839,17 @@ TEST_F(GenerationSessionTest, DrainFinishesWhatRunsAndRefusesWhatComes) {
   EXPECT_TRUE(coordinator_->DrainAndStop());
 }
 
+TEST_F(GenerationSessionTest, WhileLeavingItIsNotReadyAndStillAccepts) {
+  StartCoordinator();
+  MakeReady(a_);
+  a_.SetScripts({{LastChunk(0, Ids("H"), v1::FINISH_REASON_LENGTH)}});
+  coordinator_->StartLeaving();
+  EXPECT_FALSE(coordinator_->Ready().ok());
+  EXPECT_TRUE(Generate(Request()).status.ok());
+  coordinator_->StartDraining();
+  EXPECT_EQ(Generate(Request()).status.error_code(), grpc::UNAVAILABLE);
+}
+
 TEST_F(GenerationSessionTest, DrainCutsWhatOutlivesItsTime) {
   config_.set_drain_timeout_ms(20);
   StartCoordinator();

@@ -50,6 +50,23 @@ TEST_F(WorkerMetricsTest, StepsAddUp) {
   ExpectSeries("krait_draft_wait_seconds_count", 0);
 }
 
+TEST_F(WorkerMetricsTest, PartsOfAStepAreObservedApart) {
+  StepStats stats;
+  stats.scheduling = absl::Seconds(1);
+  stats.draft_wait = absl::Seconds(2);
+  stats.model = absl::Seconds(3);
+  stats.delivery = absl::Seconds(4);
+  metrics_.OnStep(stats);
+  const std::string text = registry_.Serialize();
+  for (const auto& [phase, seconds] : {std::pair<std::string, std::string>{"schedule", "1"},
+                                       {"draft", "2"},
+                                       {"model", "3"},
+                                       {"deliver", "4"}}) {
+    EXPECT_THAT(text, HasSubstr("krait_step_phase_seconds_sum{model_name=\"m\",phase=\"" + phase +
+                                "\"} " + seconds + "\n"));
+  }
+}
+
 TEST_F(WorkerMetricsTest, DisabledReasonsAreCountedWhenTheyBegin) {
   StepStats off;
   off.speculation_disabled_reason = "tokenizer_mismatch";

@@ -1,0 +1,71 @@
+"""Rules, alerts, dashboards and the runbook as files: no process is started."""
+import pathlib
+import re
+import subprocess
+import sys
+import unittest
+
+import yaml
+
+import observability
+from observability import ROOT, promtool
+
+ALERTS_TEST = pathlib.Path(__file__).parent / "rules" / "alerts_test.yaml"
+# Without a model: what they watch is the absence of everything, or a process.
+OTHER_LABELS = {"KraitMetricsAbsent", "KraitFileDescriptorsLow"}
+
+
+class RulesTest(unittest.TestCase):
+    def test_promtool_finds_no_fault(self):
+        done = promtool("check", "rules", "--lint=all", "--lint-fatal", *observability.RULES)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_alerts_fire_and_keep_quiet_as_they_should(self):
+        done = promtool("test", "rules", ALERTS_TEST)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_every_alert_has_a_test_with_traffic_faults_and_neither(self):
+        tests = {test["name"]: test for test in yaml.safe_load(ALERTS_TEST.read_text())["tests"]}
+        self.assertEqual(set(tests), {alert["alert"] for alert in observability.alerts()})
+        for name, test in tests.items():
+            series = " ".join(one["series"] for one in test["input_series"])
+            if name not in OTHER_LABELS:
+                for model in ("fires", "calm", "idle"):
+                    self.assertIn(f'model_name="{model}"', series, name)
+            self.assertTrue(any(one["exp_samples"] for one in test["promql_expr_test"]), name)
+
+    def test_every_alert_is_described_and_has_an_entry_in_the_runbook(self):
+        anchors = {heading.lower() for heading in
+                   re.findall(r"^## (\w+)$", observability.RUNBOOK.read_text(), re.M)}
+        alerts = observability.alerts()
+        for alert in alerts:
+            self.assertIn(alert["labels"]["severity"], ("critical", "warning"))
+            self.assertLessEqual({"summary", "description", "runbook_url"}, set(alert["annotations"]))
+            url, anchor = alert["annotations"]["runbook_url"].split("#")
+            self.assertTrue((ROOT / url).is_file(), url)
+            self.assertIn(anchor, anchors)
+        self.assertEqual(len(anchors), len(alerts))
+
+
+class DashboardsTest(unittest.TestCase):
+    def test_files_are_fresh(self):
+        subprocess.run([sys.executable, ROOT / "helm" / "make_dashboards.py", "--check"], check=True)
+
+    def test_expressions_parse(self):
+        expressions = [expression for _, expression in observability.dashboard_expressions()]
+        self.assertGreater(len(expressions), 50)
+        self.assertEqual(observability.parse_errors(expressions), "")
+
+    def test_an_expression_that_does_not_parse_is_found(self):
+        self.assertNotEqual(observability.parse_errors(["up", "sum by (rate(x[5m]))"]), "")
+
+    def test_recorded_series_that_are_used_are_recorded(self):
+        recorded = {rule["record"] for rule in observability.rules() if "record" in rule}
+        texts = [rule["expr"] for rule in observability.alerts()]
+        texts += [expression for _, expression in observability.dashboard_expressions()]
+        for text in texts:
+            self.assertLessEqual(set(re.findall(r"\bmodel:\w+:\w+", text)), recorded)
+
+
+if __name__ == "__main__":
+    unittest.main()
