@@ -109,7 +109,9 @@ std::string Metrics::Serialize() const {
 
 MetricLabels Metrics::WithConstant(const MetricLabels& labels) const {
   MetricLabels all = constant_labels_;
-  all.insert(labels.begin(), labels.end());
+  for (const auto& [name, value] : labels) {
+    CHECK(all.emplace(name, value).second) << "label " << name << " stands on every series already";
+  }
   return all;
 }
 

@@ -91,7 +91,7 @@ CoordinatorMetrics::CoordinatorMetrics(Metrics& m)
   for (const auto& [role, role_name] : kRoles) {
     for (const auto& [state, state_name] : kStates) {
       workers_[{role, state}] = &m.AddGauge("krait_workers", "Known workers.",
-                                            {{"role", role_name}, {"state", state_name}});
+                                            {{"worker_role", role_name}, {"state", state_name}});
     }
   }
 }

@@ -34,7 +34,7 @@ GENERATE = ',method="Generate"'
 
 BOARDS = {
     "overview": ("Overview", [
-        ("Ready targets", "short", [(f'max by (model_name) (krait_workers{{{S},role="target",state="ready"}})', "{{model_name}}")]),
+        ("Ready targets", "short", [(f'max by (model_name) (krait_workers{{{S},worker_role="target",state="ready"}})', "{{model_name}}")]),
         ("Error budget burnt, 1 h (1 = just as planned)", "short", [
             (f'model:krait_request_errors:ratio_rate1h{{model_name=~"$model_name"}} / 0.001', "{{model_name}}")]),
         ("Requests by code", "reqps", [(rate("krait_requests_total", GENERATE, "code"), "{{code}}")]),
@@ -100,7 +100,7 @@ BOARDS = {
     ]),
     "cluster": ("Cluster", [
         ("Workers by role and state, as each coordinator sees them", "short", [
-            (f'krait_workers{{{S}}} > 0', "{{instance}} {{role}} {{state}}")]),
+            (f'krait_workers{{{S}}} > 0', "{{instance}} {{worker_role}} {{state}}")]),
         ("Ready processes", "short", [(f'krait_ready{{{S}}}', "{{role}} {{instance}}")]),
         ("Targets with a draft", "short", [(f'krait_targets_with_draft{{{S}}}', "{{instance}}")]),
         ("Leases a worker holds", "short", [(f'krait_registered_coordinators{{{S}}}', "{{instance}}")]),

@@ -13,7 +13,7 @@ PROTO = HELM.parent / "proto" / "krait" / "config.proto"
 
 # What the chart sets itself, from other values.
 OWNED = {"listen", "admin_listen", "model_path", "model_name", "insecure_plaintext", "port_file",
-         "drain_timeout_ms", "name", "role", "advertise", "coordinators",
+         "drain_timeout_ms", "endpoint_lag_ms", "name", "role", "advertise", "coordinators",
          "tensor_parallel_size", "processes", "process_index", "group_address", "draft_address",
          "max_draft_tokens", "ngram"}
 SCALARS = {"string": "string", "bool": "boolean", "int32": "integer", "int64": "integer",

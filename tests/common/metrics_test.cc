@@ -35,6 +35,11 @@ TEST(Metrics, SeriesExistAtZeroWithTheConstantLabels) {
   EXPECT_THAT(text, HasSubstr("# TYPE krait_tokens_total counter\n"));
 }
 
+TEST(MetricsDeathTest, ALabelMayNotHideAConstantOne) {
+  Metrics metrics(MetricLabels{{"role", "coordinator"}});
+  EXPECT_DEATH(metrics.AddGauge("krait_things", "Things.", {{"role", "target"}}), "label role");
+}
+
 TEST(Metrics, ProcessAndBuildAreExported) {
   const std::string text = Metrics(MetricLabels()).Serialize();
   EXPECT_THAT(text, HasSubstr("build_id=\"" + BuildId() + "\""));

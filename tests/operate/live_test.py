@@ -1,6 +1,7 @@
 """A running cluster as Prometheus sees it: clean names, no metric that is used and missing, and counters
 that say exactly what the load generator got."""
 import collections
+import functools
 import json
 import math
 import pathlib
@@ -11,6 +12,7 @@ import subprocess
 import tempfile
 import unittest
 
+import grpc
 import yaml
 
 import client
@@ -126,6 +128,13 @@ class LiveTest(unittest.TestCase):
             self.compare_times(got, answers)
             self.assertEqual(self.evaluated(prometheus), {"ok"})
 
+    def test_every_selector_selects_something(self):
+        with Prometheus(self.cluster) as prometheus:
+            prometheus.settle(self.cluster)
+            empty = {selector: sorted(where) for selector, where in observability.selectors().items()
+                     if not prometheus.number(f"count({selector})")}
+            self.assertEqual(empty, {})
+
     @staticmethod
     def evaluated(prometheus):
         """Health of the chart's rules in a real Prometheus."""
@@ -152,11 +161,15 @@ class LiveTest(unittest.TestCase):
 
     def load(self):
         """Good requests and some that are refused."""
-        address = self.cluster.coordinators[0].address
-        good = [lambda i=i: client.generate(address, b"%d " % i + LONG_PROMPT, OUTPUT_TOKENS)
-                for i in range(40)]
-        bad = [lambda: client.generate(address, b"x", OUTPUT_TOKENS, temperature=-1) for _ in range(7)]
-        return client.in_parallel(good + bad, threads=3)
+        # Connected before: the coordinator's clock starts with the request.
+        channel = grpc.insecure_channel(self.cluster.coordinators[0].address)
+        grpc.channel_ready_future(channel).result(60)
+        ask = functools.partial(client.generate, "", max_tokens=OUTPUT_TOKENS, channel=channel)
+        good = [lambda i=i: ask(b"%d " % i + LONG_PROMPT) for i in range(40)]
+        bad = [lambda: ask(b"x", temperature=-1) for _ in range(7)]
+        answers = client.in_parallel(good + bad, threads=3)
+        channel.close()
+        return answers
 
     def compare_counters(self, got, answers):
         codes = {name[1]: int(count) for name, count in got.items() if name[0] == "code" and count}

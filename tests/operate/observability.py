@@ -61,6 +61,19 @@ def metrics_of(text):
     return set(re.findall(r"(?<![\w:])(?:krait|process)_[a-z0-9_]*[a-z0-9]\b(?!:)", text))
 
 
+def selectors():
+    """Every selector of a krait or process series in a rule or dashboard, as PromQL; without Grafana's
+    variables, which match anything."""
+    texts = [("rules", rule["expr"]) for rule in rules()] + list(dashboard_expressions())
+    found = {}
+    for where, text in texts:
+        for name, labels in re.findall(r"(?<![\w:])((?:krait|process)_\w+)(\{[^}]*\})?", text):
+            labels = re.sub(r'\w+=~"x",?', "", labels)
+            if name in metrics_of(name):
+                found.setdefault(name + labels, set()).add(where)
+    return found
+
+
 def used_metrics():
     """metric -> where it is used."""
     found = {}
