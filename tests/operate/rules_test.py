@@ -3,6 +3,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import yaml
@@ -65,6 +66,43 @@ class DashboardsTest(unittest.TestCase):
         texts += [expression for _, expression in observability.dashboard_expressions()]
         for text in texts:
             self.assertLessEqual(set(re.findall(r"\bmodel:\w+:\w+", text)), recorded)
+
+
+class ComposeTest(unittest.TestCase):
+    """deploy/docker-compose.yaml and what it mounts, as files: nothing here runs it."""
+
+    def setUp(self):
+        self.folder = ROOT / "deploy"
+        self.services = yaml.safe_load((self.folder / "docker-compose.yaml").read_text())["services"]
+
+    def test_prometheus_takes_its_configuration_with_the_charts_rules(self):
+        text = (self.folder / "prometheus" / "prometheus.yaml").read_text()
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(text.replace("/etc/prometheus/rules", str(observability.RULES[0].parent)))
+            file.flush()
+            done = promtool("check", "config", file.name)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("2 rule files found", done.stdout)
+
+    def test_what_is_mounted_exists(self):
+        for name in ("prometheus", "grafana"):
+            for volume in self.services[name]["volumes"]:
+                self.assertTrue((self.folder / volume.split(":")[0]).exists(), volume)
+
+    def test_flags_are_fields_of_the_configuration(self):
+        proto = (ROOT / "proto" / "krait" / "config.proto").read_text()
+        for name, message in (("coordinator", "CoordinatorConfig"), ("target", "WorkerConfig"),
+                              ("draft", "WorkerConfig")):
+            body = re.search(rf"^message {message} {{(.*?)^}}", proto, re.M | re.S)[1]
+            for flag in self.services[name]["command"]:
+                self.assertRegex(body, rf"\b{flag[2:].split('=')[0]} = \d+;")
+
+    def test_scraped_addresses_are_admin_ports_of_services(self):
+        config = yaml.safe_load((self.folder / "prometheus" / "prometheus.yaml").read_text())
+        for job in config["scrape_configs"]:
+            (target,) = job["static_configs"][0]["targets"]
+            service, port = target.split(":")
+            self.assertIn(f"--admin_listen=0.0.0.0:{port}", self.services[service]["command"])
 
 
 if __name__ == "__main__":
