@@ -39,9 +39,9 @@ class Metrics {
   explicit Metrics(MetricLabels constant_labels);
   Metrics(const Metrics&) = delete;
 
-  // CHECK-fails if CheckMetricName objects, or if a label is a constant one: bugs in our code. The same name with other labels adds
-  // a series to the family. At most kMaxSeries: what is added beyond works but is not exported, and
-  // krait_metric_series_dropped_total counts it.
+  // CHECK-fails if CheckMetricName objects, or if a label is a constant one: bugs in our code. The
+  // same name with other labels adds a series to the family. At most kMaxSeries: what is added
+  // beyond works but is not exported, and krait_metric_series_dropped_total counts it.
   prometheus::Counter& AddCounter(const std::string& name, const std::string& help,
                                   const MetricLabels& labels = {});
   prometheus::Gauge& AddGauge(const std::string& name, const std::string& help,
