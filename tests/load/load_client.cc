@@ -68,11 +68,15 @@ class LoadClient::Stream final : public grpc::ClientReadReactor<v1::GenerateResp
   std::atomic<bool> released_{false};
 };
 
-LoadClient::LoadClient(const std::string& address, int num_connections) {
+LoadClient::LoadClient(const std::string& address, int num_connections, int window) {
   for (int i = 0; i < num_connections; ++i) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection of its own
     arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+    if (window > 0) {
+      arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+      arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, window);
+    }
     channels_.push_back(
         grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
     stubs_.push_back(v1::GenerationService::NewStub(channels_.back()));

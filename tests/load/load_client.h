@@ -41,7 +41,9 @@ struct LoadResult {
 // Many streams at once from a few threads, over a fixed number of connections. Thread-safe.
 class LoadClient {
  public:
-  LoadClient(const std::string& address, int num_connections);
+  // `window` > 0: how many bytes HTTP/2 may send ahead of what a stream has read; a stream that
+  // stalls then closes its flow control after so many. 0: gRPC's, which grows.
+  LoadClient(const std::string& address, int num_connections, int window = 0);
   // Cancels what is open and waits for it.
   ~LoadClient();
   LoadClient(const LoadClient&) = delete;

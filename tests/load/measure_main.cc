@@ -52,6 +52,7 @@ struct WorkerShape {
   int max_running = 4096;
   int max_waiting = 4096;
   int count = 2;
+  absl::Duration slow_client_timeout = absl::Seconds(30);
 };
 
 std::unique_ptr<Cluster> MakeCluster(const WorkerShape& shape) {
@@ -60,6 +61,8 @@ std::unique_ptr<Cluster> MakeCluster(const WorkerShape& shape) {
   auto cluster = std::make_unique<Cluster>(model);
   cluster->coordinator_config().set_max_requests(20'000);
   cluster->coordinator_config().set_token_budget(1'000'000'000);
+  cluster->coordinator_config().set_slow_client_timeout_ms(
+      absl::ToInt64Milliseconds(shape.slow_client_timeout));
   cluster->coordinator_config().mutable_limits()->set_max_concurrent_streams(65'536);
   for (int i = 0; i < shape.count; ++i) {
     AddScripted(*cluster, absl::StrCat("w", i), shape.step, shape.max_running, shape.max_waiting);
@@ -292,13 +295,17 @@ double NormalTokenRate(LoadClient& client) {
   return results.size() * 100 / absl::ToDoubleSeconds(absl::Now() - begin);
 }
 
+// The stalled ones close their flow control within the first second; that all of them did is seen
+// in the end, when the coordinator ends each because its write never finishes.
 void StalledReaders() {
-  const auto cluster = MakeCluster({.step = absl::Milliseconds(20)});
+  constexpr int kStalled = 1000;
+  const auto cluster =
+      MakeCluster({.step = absl::Milliseconds(20), .slow_client_timeout = absl::Seconds(20)});
   LoadClient client(cluster->coordinator_config().listen(), 4);
-  LoadClient stalled(cluster->coordinator_config().listen(), 4);
+  LoadClient stalled(cluster->coordinator_config().listen(), 4, /*window=*/1024);
   NormalTokenRate(client);
   const double alone = NormalTokenRate(client);
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < kStalled; ++i) {
     LoadPlan plan = Plan(8000);
     plan.stall = true;
     stalled.Start(std::move(plan), [](const LoadResult&) {});
@@ -308,6 +315,13 @@ void StalledReaders() {
   const double slowdown = (alone / beside - 1) * 100;
   Report("200 streams beside 1,000 that are not read, slower by",
          absl::StrFormat("%.1f %%", slowdown), "<= 10 %", slowdown <= 10);
+  const auto ended = [&] {
+    return MetricValue(HttpGet(cluster->admin_address("coordinator"), "/metrics"),
+                       "krait_slow_clients_total");
+  };
+  WaitUntil([&] { return ended() >= kStalled; }, absl::Seconds(30));
+  Report("of the 1,000, ended because they were stuck", absl::StrFormat("%.0f", ended()), "1,000",
+         ended() == kStalled);
 }
 
 void Overload() {
