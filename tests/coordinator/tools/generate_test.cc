@@ -127,6 +127,8 @@ TEST(GenerationResultTest, DocumentHasWhatAUserLooksFor) {
   last.set_finish_reason(v1::FINISH_REASON_LENGTH);
   last.mutable_usage()->set_completion_tokens(5);
   last.mutable_usage()->mutable_speculation()->set_proposed(12);
+  last.mutable_usage()->mutable_speculation()->set_accepted(5);
+  last.mutable_usage()->mutable_speculation()->set_rounds(4);
   GenerationResult result;
   result.Add(first, absl::Milliseconds(250));
   result.Add(last, absl::Milliseconds(750));
@@ -148,6 +150,8 @@ TEST(GenerationResultTest, DocumentHasWhatAUserLooksFor) {
   EXPECT_EQ(*json->GetDouble("time_to_first_token_s"), 0.25);
   EXPECT_EQ(*json->GetDouble("tokens_per_second"), 8);  // 4 tokens in the half second after
   EXPECT_EQ(*json->Find("speculation")->GetInt("proposed"), 12);
+  EXPECT_EQ(*json->Find("speculation")->GetInt("accepted"), 5);
+  EXPECT_EQ(*json->Find("speculation")->GetInt("rounds"), 4);
   const JsonArray& topology = json->Find("topology")->as_array();
   ASSERT_EQ(topology.size(), 2u);
   EXPECT_EQ(*topology[0].GetInt("pid"), 11);
