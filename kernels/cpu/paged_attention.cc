@@ -1,9 +1,13 @@
 // Causal attention over pages, in splits of kAttentionSplit keys on the absolute grid.
 //
 // One split, one query head:
-//   s[j] = scale * (q . k[j])       eight lanes, lane l sums d = l mod 8 in increasing d, then a
-//   tree m = max s; p[j] = e^(s[j] - m) l = sum of p                    eight lanes, lane l sums j
-//   = l mod 8 o[d] = one chain of fused multiply-adds of p[j] v[j][d] over j
+//
+//   s[j] = scale * (q . k[j]): eight lanes, lane l sums d = l mod 8 in increasing d, then a tree
+//
+//   m = max s; p[j] = e^(s[j] - m); l = sum of p: eight lanes, lane l sums j = l mod 8
+//
+//   o[d]: one chain of fused multiply-adds of p[j] v[j][d] over j
+//
 // Splits in increasing order:
 //   M' = max(M, m); a = e^(M - M'); b = e^(m - M'); L = fma(l, b, L a); O[d] = fma(o[d], b, O[d] a)
 // and out = O / L. Keys before a sliding window keep their lanes and contribute nothing: p = 0 to
@@ -176,23 +180,11 @@ AttentionTile MakeTile(const PagedAttentionParams& params, int sequence, int64_t
   return tile;
 }
 
-void CheckShapes(const PagedAttentionParams& params) {
-  const int64_t heads = params.q.dim(1), head_dim = params.q.dim(2);
-  CHECK(params.k_cache.shape == params.v_cache.shape);
-  CHECK_EQ(params.k_cache.row_stride, params.v_cache.row_stride);
-  CHECK_EQ(params.k_cache.dim(3), head_dim);
-  CHECK(head_dim % kAttentionHeadDimUnit == 0 && head_dim <= kMaxAttentionHeadDim) << head_dim;
-  CHECK_GE(params.window, 0);
-  CHECK_EQ(heads % params.k_cache.dim(1), 0);
-  CHECK_LE(heads / params.k_cache.dim(1), kMaxAttentionGroup);
-  CHECK_EQ(params.out.dim(1), heads * head_dim);
-  CHECK_EQ(params.query_start[params.num_sequences], params.q.dim(0));
-}
-
 }  // namespace
 
 void RunPagedAttention(const CpuContext& context, const PagedAttentionParams& params) {
-  CheckShapes(params);
+  CheckPagedAttention(params);
+  CHECK_EQ(params.query_start[params.num_sequences], params.q.dim(0));
   const int64_t kv_heads = params.k_cache.dim(1), head_dim = params.q.dim(2);
   const int64_t group = params.q.dim(1) / kv_heads;
   const auto attend = KRAIT_PICK(context.target, AttendHeads);

@@ -142,18 +142,6 @@ __global__ void __launch_bounds__(kSplitThreads) CombineSplits(AttentionJob job)
   }
 }
 
-void CheckShapes(const PagedAttentionParams& params) {
-  const int64_t heads = params.q.dim(1), head_dim = params.q.dim(2);
-  CHECK(params.k_cache.shape == params.v_cache.shape);
-  CHECK_EQ(params.k_cache.row_stride, params.v_cache.row_stride);
-  CHECK_EQ(params.k_cache.dim(3), head_dim);
-  CHECK(head_dim % kAttentionHeadDimUnit == 0 && head_dim <= kMaxAttentionHeadDim) << head_dim;
-  CHECK_GE(params.window, 0);
-  CHECK_EQ(heads % params.k_cache.dim(1), 0);
-  CHECK_LE(heads / params.k_cache.dim(1), kMaxAttentionGroup);
-  CHECK_EQ(params.out.dim(1), heads * head_dim);
-}
-
 AttentionJob MakeJob(const PagedAttentionParams& params) {
   AttentionJob job(params);
   job.k = params.k_cache.ptr<float>();
@@ -181,7 +169,7 @@ constexpr int64_t kMaxGrid = 65535;                 // blocks in y and z
 }  // namespace
 
 void RunPagedAttention(const CudaContext& context, const PagedAttentionParams& params) {
-  CheckShapes(params);
+  CheckPagedAttention(params);
   const int64_t num_tokens = params.q.dim(0), heads = params.q.dim(1);
   if (num_tokens == 0) return;
   AttentionJob job = MakeJob(params);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "common/logging.h"
 #include "kernels/core/tensor.h"
 
 namespace krait {
@@ -36,5 +37,18 @@ struct PagedAttentionParams {
   int64_t window = 0;  // positions a token sees, its own included; 0: all
   TensorView out;      // [num_tokens, heads * head_dim], f32 or linear_input
 };
+
+// Shapes that every backend asks for; dies on a caller's bug.
+inline void CheckPagedAttention(const PagedAttentionParams& params) {
+  const int64_t heads = params.q.dim(1), head_dim = params.q.dim(2);
+  CHECK(params.k_cache.shape == params.v_cache.shape);
+  CHECK_EQ(params.k_cache.row_stride, params.v_cache.row_stride);
+  CHECK_EQ(params.k_cache.dim(3), head_dim);
+  CHECK(head_dim % kAttentionHeadDimUnit == 0 && head_dim <= kMaxAttentionHeadDim) << head_dim;
+  CHECK_GE(params.window, 0);
+  CHECK_EQ(heads % params.k_cache.dim(1), 0);
+  CHECK_LE(heads / params.k_cache.dim(1), kMaxAttentionGroup);
+  CHECK_EQ(params.out.dim(1), heads * head_dim);
+}
 
 }  // namespace krait

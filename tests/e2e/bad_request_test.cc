@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -79,6 +80,39 @@ absl::Status SendToWorker(Cluster& cluster, const testing::BadSampling& bad) {
   return absl::NotFoundError("no worker");
 }
 
+// Streams the requests, calls `disturb` again and again while they run, at least once, and compares
+// each with its run alone.
+void ExpectUndisturbed(Cluster& cluster, const std::vector<v1::GenerateRequest>& requests,
+                       const std::function<void()>& disturb) {
+  std::vector<GenerateOutcome> alone, disturbed(requests.size());
+  for (const v1::GenerateRequest& request : requests) alone.push_back(cluster.Generate(request));
+
+  std::atomic<size_t> begun = 0;
+  std::atomic<size_t> live = requests.size();
+  std::vector<std::thread> streams;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    streams.emplace_back([&, i] {
+      bool first = true;
+      disturbed[i] =
+          cluster.Generate(requests[i], [&](const v1::GenerateResponse&, grpc::ClientContext&) {
+            if (std::exchange(first, false)) ++begun;
+          });
+      --live;
+    });
+  }
+  while (begun < requests.size() && live > 0) std::this_thread::yield();
+  do {
+    disturb();
+  } while (live > 0);
+  for (std::thread& stream : streams) stream.join();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_TRUE(disturbed[i].status.ok()) << disturbed[i].status.error_message();
+    EXPECT_EQ(disturbed[i].choices, alone[i].choices) << i;
+    EXPECT_EQ(disturbed[i].logprobs, alone[i].logprobs) << i;
+    EXPECT_EQ(disturbed[i].text, alone[i].text) << i;
+  }
+}
+
 TEST(BadRequestTest, NamesFieldAndLimitAndChangesNoOtherStream) {
   Cluster cluster(TargetModel());
   const std::string draft = cluster.AddDraft("draft", DraftModel("noisy")).listen();
@@ -93,24 +127,7 @@ TEST(BadRequestTest, NamesFieldAndLimitAndChangesNoOtherStream) {
     if (i == 1) request.mutable_sampling()->set_n(2);
     requests.push_back(request);
   }
-  std::vector<GenerateOutcome> alone, disturbed(requests.size());
-  for (const v1::GenerateRequest& request : requests) alone.push_back(cluster.Generate(request));
-
-  std::atomic<int> begun = 0;
-  std::atomic<int> live = static_cast<int>(requests.size());
-  std::vector<std::thread> streams;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    streams.emplace_back([&, i] {
-      bool first = true;
-      disturbed[i] =
-          cluster.Generate(requests[i], [&](const v1::GenerateResponse&, grpc::ClientContext&) {
-            if (std::exchange(first, false)) ++begun;
-          });
-      --live;
-    });
-  }
-  while (begun < 3) std::this_thread::yield();
-  do {
+  ExpectUndisturbed(cluster, requests, [&] {
     for (const BadRequest& bad : BadRequests()) {
       const absl::Status status = FromGrpcStatus(cluster.Generate(bad.request).status);
       EXPECT_EQ(status.code(), bad.code) << status;
@@ -122,14 +139,7 @@ TEST(BadRequestTest, NamesFieldAndLimitAndChangesNoOtherStream) {
       EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
       EXPECT_EQ(ErrorField(status), bad.field) << status;
     }
-  } while (live > 0);
-  for (std::thread& stream : streams) stream.join();
-  for (size_t i = 0; i < requests.size(); ++i) {
-    EXPECT_TRUE(disturbed[i].status.ok()) << disturbed[i].status.error_message();
-    EXPECT_EQ(disturbed[i].choices, alone[i].choices) << i;
-    EXPECT_EQ(disturbed[i].logprobs, alone[i].logprobs) << i;
-    EXPECT_EQ(disturbed[i].text, alone[i].text) << i;
-  }
+  });
 }
 
 // A row that is not finite: before its first token, and in the midst of a stream that a bias makes
@@ -147,37 +157,14 @@ TEST(NonFiniteTest, EndsItsRequestAndChangesNoOtherStream) {
   for (int id : {10, kOverflowToken, 11}) at_once.mutable_prompt_token_ids()->add_ids(id);
   v1::GenerateRequest later = GreedyRequest("later", 8);
   (*later.mutable_sampling()->mutable_logit_bias())[kOverflowToken] = 100;
-  std::vector<GenerateOutcome> alone, disturbed(requests.size());
-  for (const v1::GenerateRequest& request : requests) alone.push_back(cluster.Generate(request));
-
-  std::atomic<int> begun = 0;
-  std::atomic<int> live = static_cast<int>(requests.size());
-  std::vector<std::thread> streams;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    streams.emplace_back([&, i] {
-      bool first = true;
-      disturbed[i] =
-          cluster.Generate(requests[i], [&](const v1::GenerateResponse&, grpc::ClientContext&) {
-            if (std::exchange(first, false)) ++begun;
-          });
-      --live;
-    });
-  }
-  while (begun < 3) std::this_thread::yield();
-  do {
+  ExpectUndisturbed(cluster, requests, [&] {
     const GenerateOutcome never = cluster.Generate(at_once);
     EXPECT_EQ(never.status.error_code(), grpc::INTERNAL) << never.status.error_message();
     EXPECT_THAT(never.token_ids, ::testing::IsEmpty());
     const GenerateOutcome broken = cluster.Generate(later);
     EXPECT_EQ(broken.status.error_code(), grpc::INTERNAL) << broken.status.error_message();
     EXPECT_THAT(broken.token_ids, ::testing::ElementsAre(kOverflowToken));
-  } while (live > 0);
-  for (std::thread& stream : streams) stream.join();
-  for (size_t i = 0; i < requests.size(); ++i) {
-    EXPECT_TRUE(disturbed[i].status.ok()) << disturbed[i].status.error_message();
-    EXPECT_EQ(disturbed[i].token_ids, alone[i].token_ids) << i;
-    EXPECT_EQ(disturbed[i].logprobs, alone[i].logprobs) << i;
-  }
+  });
 }
 
 }  // namespace

@@ -12,36 +12,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tests/e2e/cluster_harness.h"
+#include "tests/e2e/draft_pair.h"
 #include "tests/e2e/models.h"
 #include "tests/e2e/requests.h"
 #include "tests/e2e/up_cluster.h"
 
 namespace krait {
 namespace {
-
-void AddPair(Cluster& cluster, const std::string& draft) {
-  const std::string draft_address = cluster.AddDraft("draft", HybridDraftModel(draft)).listen();
-  WorkerConfig& target = cluster.AddTarget("target", /*tensor_parallel_size=*/2);
-  target.set_draft_address(draft_address);
-  target.set_max_draft_tokens(4);
-  target.set_fixed_draft_tokens(true);
-  target.set_proposal_deadline_ms(200);  // two cores run three processes and a compiler here
-}
-
-bool DraftConnected(const v1::ListWorkersResponse& workers) {
-  for (const auto& worker : workers.workers()) {
-    if (worker.draft_connected()) return true;
-  }
-  return false;
-}
-
-void ExpectSame(const GenerateOutcome& plain, const GenerateOutcome& speculative) {
-  EXPECT_TRUE(plain.status.ok()) << plain.status.error_message();
-  EXPECT_TRUE(speculative.status.ok()) << speculative.status.error_message();
-  EXPECT_EQ(plain.token_ids, speculative.token_ids);
-  EXPECT_EQ(plain.logprobs, speculative.logprobs);
-  EXPECT_EQ(plain.text, speculative.text);
-}
 
 v1::GenerateRequest Request(int index, int max_tokens) {
   const std::string prompt = absl::StrCat("request number ", index);
@@ -53,7 +30,7 @@ class HybridDraftTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(HybridDraftTest, ChangesNoTokenAndDyingMidStreamNeither) {
   Cluster cluster(HybridTargetModel());
-  AddPair(cluster, GetParam());
+  AddDraftPair(cluster, HybridDraftModel(GetParam()), /*tensor_parallel_size=*/2);
   cluster.Start();
   ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
   for (int i = 0; i < 4; ++i) {
@@ -93,7 +70,7 @@ TEST_P(HybridDraftTest, ChangesNoTokenAndDyingMidStreamNeither) {
 // one.
 TEST(HybridClusterTest, AStopStringInsideAnAcceptedRunEndsWhatItEndsWithoutDrafts) {
   Cluster cluster(HybridTargetModel());
-  AddPair(cluster, "self");
+  AddDraftPair(cluster, HybridDraftModel("self"), /*tensor_parallel_size=*/2);
   cluster.Start();
   ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
   v1::GenerateRequest request = GreedyRequest("stop somewhere", 40);
@@ -124,7 +101,7 @@ INSTANTIATE_TEST_SUITE_P(Drafts, HybridDraftTest, ::testing::Values("noisy", "cu
 TEST(HybridClusterTest, ConcurrentRequestsWithCancelsAndADyingDraftAreUndisturbed) {
   constexpr int kClients = 16, kKinds = 8, kRounds = 3, kTokens = 150;
   Cluster cluster(HybridTargetModel());
-  AddPair(cluster, "noisy");
+  AddDraftPair(cluster, HybridDraftModel("noisy"), /*tensor_parallel_size=*/2);
   cluster.Start();
   ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
   std::vector<GenerateOutcome> undisturbed;

@@ -11,35 +11,16 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "tests/e2e/cluster_harness.h"
+#include "tests/e2e/draft_pair.h"
 #include "tests/e2e/models.h"
 #include "tests/e2e/requests.h"
 
 namespace krait {
 namespace {
 
-// A target whose draft is the worker "draft", always asked for 4 tokens.
-void AddPair(Cluster& cluster, const std::string& draft_model) {
-  const std::string draft_address = cluster.AddDraft("draft", draft_model).listen();
-  WorkerConfig& target = cluster.AddTarget("target");
-  target.set_draft_address(draft_address);
-  target.set_max_draft_tokens(4);
-  target.set_fixed_draft_tokens(true);
-  target.set_proposal_deadline_ms(200);  // two cores run three processes and a compiler here
-}
-
-bool DraftConnected(const v1::ListWorkersResponse& workers) {
-  for (const auto& worker : workers.workers()) {
-    if (worker.draft_connected()) return true;
-  }
-  return false;
-}
-
-void ExpectSame(const GenerateOutcome& plain, const GenerateOutcome& speculative) {
-  EXPECT_TRUE(plain.status.ok()) << plain.status.error_message();
-  EXPECT_TRUE(speculative.status.ok()) << speculative.status.error_message();
-  EXPECT_EQ(plain.token_ids, speculative.token_ids);
-  EXPECT_EQ(plain.logprobs, speculative.logprobs);
-  EXPECT_EQ(plain.text, speculative.text);
+// Also that the plain one was plain.
+void ExpectSameAsPlain(const GenerateOutcome& plain, const GenerateOutcome& speculative) {
+  ExpectSame(plain, speculative);
   EXPECT_EQ(plain.usage.speculation().proposed(), 0);
 }
 
@@ -47,7 +28,7 @@ class RemoteDraftTest : public testing::TestWithParam<std::string> {};
 
 TEST_P(RemoteDraftTest, ChangesNoToken) {
   Cluster cluster(TargetModel());
-  AddPair(cluster, DraftModel(GetParam()));
+  AddDraftPair(cluster, DraftModel(GetParam()));
   cluster.Start();
   ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
   int64_t proposed = 0, accepted = 0;
@@ -56,7 +37,7 @@ TEST_P(RemoteDraftTest, ChangesNoToken) {
     const v1::GenerateRequest request =
         i % 2 == 0 ? GreedyRequest(prompt, 60 + i) : SeededRequest(prompt, 60 + i, i);
     const GenerateOutcome speculative = cluster.Generate(request);
-    ExpectSame(cluster.Generate(WithoutSpeculation(request)), speculative);
+    ExpectSameAsPlain(cluster.Generate(WithoutSpeculation(request)), speculative);
     proposed += speculative.usage.speculation().proposed();
     accepted += speculative.usage.speculation().accepted();
     EXPECT_GT(speculative.usage.speculation().rounds(), 0);
@@ -73,14 +54,14 @@ TEST_P(RemoteDraftTest, ChangesNoToken) {
 // A choice is what it is with any number of others, with and without a draft.
 TEST_P(RemoteDraftTest, ChangesNoTokenOfAnyChoice) {
   Cluster cluster(TargetModel());
-  AddPair(cluster, DraftModel(GetParam()));
+  AddDraftPair(cluster, DraftModel(GetParam()));
   cluster.Start();
   ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
   v1::GenerateRequest request = SeededRequest("a choice", 60, 5);
   request.mutable_sampling()->set_n(4);
   const GenerateOutcome plain = cluster.Generate(WithoutSpeculation(request));
   const GenerateOutcome speculative = cluster.Generate(request);
-  ExpectSame(plain, speculative);
+  ExpectSameAsPlain(plain, speculative);
   EXPECT_EQ(plain.choices, speculative.choices);
   EXPECT_TRUE(speculative.contiguous);
   ASSERT_EQ(plain.choices.size(), 4u);
@@ -109,7 +90,7 @@ INSTANTIATE_TEST_SUITE_P(Drafts, RemoteDraftTest, testing::Values("self", "noisy
 
 TEST(DraftDeathTest, KillingTheDraftMidStreamChangesNoTokenAndItComesBack) {
   Cluster cluster(TargetModel());
-  AddPair(cluster, DraftModel("self"));
+  AddDraftPair(cluster, DraftModel("self"));
   cluster.Start();
   ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
   const v1::GenerateRequest request = GreedyRequest("a long story", 1600);
@@ -125,18 +106,18 @@ TEST(DraftDeathTest, KillingTheDraftMidStreamChangesNoTokenAndItComesBack) {
         cluster.process("draft").Wait(absl::Seconds(5));
       });
   ASSERT_TRUE(killed);
-  ExpectSame(plain, disturbed);
+  ExpectSameAsPlain(plain, disturbed);
 
   cluster.StartWorker("draft");
   ASSERT_TRUE(cluster.WaitFor(DraftConnected, absl::Seconds(10)));
   const GenerateOutcome healed = cluster.Generate(request);
-  ExpectSame(plain, healed);
+  ExpectSameAsPlain(plain, healed);
   EXPECT_GT(healed.usage.speculation().accepted(), 0);
 }
 
 TEST(DraftDeathTest, RandomKillsAndRestartsChangeNoToken) {
   Cluster cluster(TargetModel());
-  AddPair(cluster, DraftModel("noisy"));
+  AddDraftPair(cluster, DraftModel("noisy"));
   cluster.Start();
   std::mt19937 random(5);
   for (int round = 0; round < 4; ++round) {
@@ -159,14 +140,14 @@ TEST(DraftDeathTest, RandomKillsAndRestartsChangeNoToken) {
           }
           up = !up;
         });
-    ExpectSame(plain, disturbed);
+    ExpectSameAsPlain(plain, disturbed);
     if (!up) cluster.StartWorker("draft");
   }
 }
 
 TEST(DraftMismatchTest, AnotherTokenizerTurnsSpeculationOffAndSaysSo) {
   Cluster cluster(TargetModel());
-  AddPair(cluster, DraftModel("other_tokenizer"));
+  AddDraftPair(cluster, DraftModel("other_tokenizer"));
   cluster.StartCoordinator();
   cluster.StartWorker("draft");
   cluster.StartWorker("target");
