@@ -11,7 +11,9 @@ class Batches:
     """Windows of `length` + 1 tokens: what is read and, shifted by one, what follows."""
 
     def __init__(self, paths, vocab_size, device):
-        ids = np.concatenate([token_file.read(path, vocab_size) for path in paths])
+        once = {path: token_file.read(path, vocab_size) for path in dict.fromkeys(paths)}
+        self.distinct = sum(map(len, once.values()))
+        ids = np.concatenate([once[path] for path in paths])
         self._ids = torch.from_numpy(ids.astype(np.int32)).to(device)
         self._orders = {}
 

@@ -1,5 +1,6 @@
-"""distill pair: the default pair in one command that may be cut off: a 50 % Mamba2 hybrid of the base,
-its replies to prompts, and a draft trained on them; then held-out figures and two overlays.
+"""distill pair: the default pair in one command that may be cut off: the base's replies to prompts, a
+50 % Mamba2 hybrid trained on text and on them, its own replies, and a draft trained on those; then
+held-out figures and two overlays.
 
 --input holds base.gguf (or base.gguf.part-*), train, held_out and prompts (packed tokens). --work keeps
 the state: started again with the same arguments, it goes on. --seconds ends a call in time; what it
@@ -21,6 +22,7 @@ from .errors import UserError
 from .train import device_of, prepare
 
 EVALUATED_PROMPTS = 200  # the last ones; no reply to them is trained on
+EOS = 2  # <|im_end|>
 SAMPLE = 6_000_000  # tokens of text beside the replies, for the draft
 
 
@@ -78,10 +80,44 @@ class Pair:
                   {"kind": "distill", "seconds": args.distill_seconds, "learning_rate": 1e-3,
                    "warmup_steps": 100, "decay_fraction": 0.3, **shape}]
         return recipes.parse({
-            "base": str(self.base), "data": str(self.input / "train"), "seed": args.seed,
+            "base": str(self.base), "data": self.hybrid_data(), "seed": args.seed,
             "out": str(self.work / "hybrid"), "layout": "50", "compile": args.compile,
             "checkpoint_every": 1000,
             "stages": [s for s in stages if s["seconds"] > 0]})
+
+    def hybrid_data(self):
+        """Text, and the teacher's replies a few times over: text alone teaches little of chats."""
+        taught = self.work / "taught"
+        repeats = self.args.taught_repeats if taught.with_suffix(".bin").exists() else 0
+        return [str(self.input / "train")] + [str(taught)] * repeats
+
+    def teach(self):
+        """The teacher's replies to what prompts the time allows."""
+        if self.args.teach_seconds <= 0 or (self.work / "taught.bin").exists():
+            return
+        config, tensors = checkpoint.load(self.base)
+        teacher = prepare(checkpoint.build(config, tensors), [], self.device)
+        pairs = self.reply(teacher, self.prompts(config)[0], self.args.teach_seconds)
+        self._write_replies("taught", pairs, config)
+
+    def reply(self, model, prompts, seconds):
+        """[(prompt, reply)] of as many prompts as `seconds` allow, at least of one batch; every
+        other batch is greedy."""
+        until = min(self.deadline, time.monotonic() + seconds)
+        pairs, batch = [], self.args.generate_batch
+        for number, at in enumerate(range(0, len(prompts), batch)):
+            if time.monotonic() > until and pairs:
+                break
+            pairs += generate.in_batches(model, prompts[at:at + batch], batch, seed=number,
+                                         temperature=0.8 if number % 2 else 0, eos=EOS,
+                                         max_tokens=self.args.reply_tokens, device=self.device)
+        return pairs
+
+    def _write_replies(self, name, pairs, config):
+        packed = generate.pack(pairs, self.args.separator)
+        token_file.write(self.work / name, packed, config.vocab_size, self.args.separator)
+        self.note(**{name: {"prompts": len(pairs), "tokens": len(packed),
+                            "of_replies": sum(len(reply) for _, reply in pairs)}})
 
     def train_hybrid(self):
         """The trained hybrid (config, tensors), or None if time ended first."""
@@ -92,7 +128,7 @@ class Pair:
         ended = run.run(self.deadline)
         config, tensors = run.student.config, run.tensors()
         self._copy_log("hybrid")
-        self.note(hybrid={"tokens_seen": run.tokens, "tokens_distinct": len(run.batches),
+        self.note(hybrid={"tokens_seen": run.tokens, "tokens_distinct": run.batches.distinct,
                           "train_seconds": round(run.seconds, 1), "ended": ended,
                           "device": torch.cuda.get_device_name() if torch.cuda.is_available()
                           else "cpu"})
@@ -122,25 +158,13 @@ class Pair:
         model = prepare(checkpoint.build(config, overlay.rounded(
             config, tensors, self.args.quantization)), [], self.device)
         asked, held = self.prompts(config)
-        options = dict(max_tokens=self.args.reply_tokens, eos=2, device=self.device)
         for temperature, name in ((0, "greedy"), (0.8, "sampled")):
             pairs = generate.in_batches(model, held, self.args.generate_batch, temperature=temperature,
-                                        seed=10_000, **options)
-            self._write_pairs(f"held_{name}", pairs, config)
-        until = min(self.deadline, time.monotonic() + self.args.generate_seconds)
-        pairs, batch = [], self.args.generate_batch
-        for number, at in enumerate(range(0, len(asked), batch)):
-            if time.monotonic() > until and pairs:
-                break
-            pairs += generate.in_batches(model, asked[at:at + batch], batch, seed=number,
-                                         temperature=0.8 if number % 2 else 0, **options)
-        token_file.write(self.work / "replies", generate.pack(pairs, self.args.separator),
-                         config.vocab_size, self.args.separator)
-        self.note(replies={"prompts": len(pairs), "tokens": sum(len(r) for _, r in pairs)})
+                                        seed=10_000, eos=EOS, max_tokens=self.args.reply_tokens,
+                                        device=self.device)
+            (self.work / f"held_{name}.json").write_text(json.dumps(pairs))
+        self._write_replies("replies", self.reply(model, asked, self.args.generate_seconds), config)
         return True
-
-    def _write_pairs(self, name, pairs, config):
-        (self.work / f"{name}.json").write_text(json.dumps(pairs))
 
     def draft_recipe(self, config):
         sample = self.work / "sample"
@@ -220,6 +244,7 @@ class Pair:
 
     def run(self):
         """True if all phases are done."""
+        self.teach()
         hybrid = self.train_hybrid()
         if hybrid is None:
             return False
@@ -242,6 +267,9 @@ def add_arguments(parser):
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--seconds", type=float, default=570, help="of this call (default 570)")
     parser.add_argument("--reserve", type=float, default=30, help="of them, for writing at the end")
+    parser.add_argument("--teach-seconds", type=float, default=60)
+    parser.add_argument("--taught-repeats", type=int, default=4, metavar="N",
+                        help="how often the teacher's replies stand in the training text")
     parser.add_argument("--align-seconds", type=float, default=60)
     parser.add_argument("--distill-seconds", type=float, default=600)
     parser.add_argument("--generate-seconds", type=float, default=60)

@@ -28,11 +28,11 @@ class PairCommand(unittest.TestCase):
             rows = [[*range(3 + i % 50, 8 + i % 50), 0] for i in range(210)]
             token_file.write(scratch / "prompts", np.concatenate(rows), tiny.VOCAB, 0)
             arguments = ["pair", "--input", name, "--work", str(scratch / "work"), "--out",
-                         str(scratch / "out"), "--reserve", "0", "--align-seconds", "1",
-                         "--distill-seconds", "2", "--generate-seconds", "1", "--draft-seconds",
+                         str(scratch / "out"), "--reserve", "0", "--teach-seconds", "0.1",
+                         "--align-seconds", "1", "--distill-seconds", "2", "--generate-seconds", "1", "--draft-seconds",
                          "1", "--batch-size", "2", "--length", "32", "--reply-tokens", "6",
                          "--generate-batch", "256", "--windows", "2"]
-            self.assertEqual(main([*arguments, "--seconds", "1.5"]), 0)
+            self.assertEqual(main([*arguments, "--seconds", "2.5"]), 0)
             figures = json.loads((scratch / "out" / "figures.json").read_text())
             self.assertFalse(figures["hybrid"]["ended"])
             GgufFile(scratch / "out" / "mixers.gguf")  # the best so far
@@ -40,6 +40,7 @@ class PairCommand(unittest.TestCase):
             figures = json.loads((scratch / "out" / "figures.json").read_text())
             self.assertTrue(figures["hybrid"]["ended"] and figures["draft"]["ended"])
             self.assertGreater(figures["hybrid"]["tokens_seen"], 0)
+            self.assertEqual(figures["hybrid"]["tokens_distinct"], 20000 + figures["taught"]["tokens"])
             self.assertEqual(set(figures["quality"]), {"float32", "Q5_0", "Q5_1", "Q8_0"})
             self.assertEqual(len(figures["acceptance"]["sampled"]["accepted_tokens"]), 8)
             self.assertEqual(GgufFile(scratch / "out" / "draft.gguf")
