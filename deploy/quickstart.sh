@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# From a fresh Debian 12 machine to a streamed answer: installs packages, builds, fetches the default
-# model, cuts a draft out of it, starts coordinator + target worker + draft worker, asks once.
+# From a fresh Debian 12 machine to a streamed answer: installs packages, builds, fetches the base model
+# and makes the default pair of it (a hybrid and its draft), starts coordinator + target worker + draft
+# worker, asks once.
 set -euo pipefail
 shopt -s inherit_errexit
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -21,7 +22,8 @@ usage: quickstart.sh [options]
   --draft-tokens K      draft tokens a round: 0 to 15, or "adaptive" (default)
   --json                one JSON document on standard output, everything else on standard error
   --keep                leave the cluster serving and print how to call and stop it
-  --model PATH          a Hugging Face folder or .gguf file instead of the default model
+  --model PATH          a Hugging Face folder or .gguf file instead of the default pair; its draft is
+                        three of its layers, untrained
 exit codes: 0 ok; 64 usage or configuration; 65 bad model; 69 something needed cannot be had;
             70 internal error; 130, 143 interrupted
 USAGE
@@ -86,7 +88,7 @@ model_digest() {
   fi
 }
 
-# Prints the folder of the default draft: the target's first, third-point and last layer (0, 10 and 29
+# Prints the folder of another model's draft: the target's first, third-point and last layer (0, 10 and 29
 # of SmolLM2's 30), cut once a model.
 cut_draft() {
   local description layers draft scratch
@@ -213,9 +215,14 @@ main() {
   trap 'exit 143' TERM
   "$ROOT/deploy/install_deps.sh" --build-only
   build
-  if [[ -z $model ]]; then model=$("$ROOT/deploy/fetch_model.sh"); fi
   local draft
-  draft=$(cut_draft "$model")
+  if [[ -n $model ]]; then
+    draft=$(cut_draft "$model")
+  else
+    local pair
+    pair=$("$ROOT/deploy/make_pair.sh" "$BIN/krait" "$("$ROOT/deploy/fetch_model.sh")")
+    model=$pair/SmolLM2-135M-Mamba2-50 draft=$pair/draft
+  fi
   run_dir=$(mktemp -d "${TMPDIR:-/tmp}/krait.XXXXXX")
   address=$(write_config "$model" "$draft" "$run_dir/cluster.json")
   start_cluster

@@ -1,4 +1,5 @@
-"""One target worker and a coordinator, started by `krait up` for the length of a `with` block."""
+"""A coordinator, one target worker and perhaps its draft, started by `krait up` for the length of a
+`with` block."""
 import contextlib
 import json
 import os
@@ -22,14 +23,18 @@ def await_ready(process, ready, log):
 
 
 @contextlib.contextmanager
-def running(bin_dir, model, **worker):
-    """Yields the coordinator's address; `worker` holds fields of WorkerConfig (config.proto)."""
+def running(bin_dir, model, draft=None, **worker):
+    """Yields the coordinator's address; `worker` holds fields of the target's WorkerConfig
+    (config.proto), `draft` is the folder of a draft worker's model."""
     krait = os.path.join(bin_dir, "krait")
     with tempfile.TemporaryDirectory(prefix="krait-reference-") as scratch:
         folder = pathlib.Path(scratch)
         config = {"run_dir": scratch, "coordinator": {"model_path": model, "model_name": "reference"},
                   "workers": [{"name": "target-0", "role": "TARGET", "model_path": model,
                                "model_name": "reference"} | worker]}
+        if draft:
+            config["workers"].append({"name": "draft-0", "role": "DRAFT", "model_path": draft,
+                                      "model_name": "reference"})
         (folder / "cluster.json").write_text(json.dumps(config))
         ready, log = folder / "ready.json", folder / "up.log"
         with open(ready, "w") as out, open(log, "w") as errors:
