@@ -9,6 +9,7 @@
 #include "kernels/core/device.h"
 #include "kernels/core/tensor.h"
 #include "kernels/ops/causal_conv1d.h"
+#include "kernels/ops/draw_tokens.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/gated_rms_norm.h"
 #include "kernels/ops/kv_append.h"
@@ -30,6 +31,17 @@ class RecordedOps {
  public:
   virtual ~RecordedOps() = default;
   virtual void Run() = 0;  // in the order of the backend's other ops
+};
+
+// Results that the host reads later than it asks for them: the device need not be waited for in
+// between. One read at a time.
+class LateRead {
+ public:
+  virtual ~LateRead() = default;
+  // Of what `from` holds once the ops called before have run; dense, at most the capacity.
+  virtual void Start(const TensorView& from) = 0;
+  // Waits for what was started, and copies it out.
+  virtual void Finish(void* host) = 0;
 };
 
 // One device's ops. Ops are ordered as called and return void: wrong shapes are a caller's bug
@@ -75,6 +87,7 @@ class Backend {
   virtual void TopCandidates(absl::Span<const TopRow> rows,
                              absl::Span<std::vector<Candidate>> out) = 0;
   virtual void GumbelArgmax(absl::Span<const GumbelRow> rows, absl::Span<GumbelBest> out) = 0;
+  virtual void DrawTokens(const DrawTokensParams& params) = 0;
 
   // Calls `ops` and keeps the ops that it calls instead of running them: starting them together is
   // faster than one by one. They must have run before, with the same shapes; `ops` may not
@@ -85,6 +98,8 @@ class Backend {
   // Host <-> device; on the CPU a plain copy.
   virtual void CopyFromHost(const void* host, const TensorView& to) = 0;
   virtual void CopyToHost(const TensorView& from, void* host) = 0;
+  // Start-up only; it goes before the backend does.
+  virtual std::unique_ptr<LateRead> MakeLateRead(int64_t capacity_bytes) = 0;
   virtual void Synchronize() = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_backend.h"
 
 #include <cstring>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -14,6 +15,24 @@ namespace {
 int64_t RowBytes(const TensorView& view) {
   return TensorView::DenseRowStride(view.shape) * ByteSize(view.dtype);
 }
+
+// Ops have run when they return, so what is asked for is there.
+class CpuLateRead final : public LateRead {
+ public:
+  explicit CpuLateRead(int64_t capacity_bytes) : bytes_(capacity_bytes) {}
+
+  void Start(const TensorView& from) override {
+    CHECK(from.dense());
+    num_bytes_ = from.dim(0) * RowBytes(from);
+    CHECK_LE(num_bytes_, static_cast<int64_t>(bytes_.size()));
+    std::memcpy(bytes_.data(), from.data, num_bytes_);
+  }
+  void Finish(void* host) override { std::memcpy(host, bytes_.data(), num_bytes_); }
+
+ private:
+  std::vector<char> bytes_;
+  int64_t num_bytes_ = 0;
+};
 
 }  // namespace
 
@@ -65,6 +84,10 @@ void CpuBackend::CopyToHost(const TensorView& from, void* host) {
     std::memcpy(static_cast<char*>(host) + row * row_bytes,
                 from.row<char>(0) + row * from.row_stride * ByteSize(from.dtype), row_bytes);
   }
+}
+
+std::unique_ptr<LateRead> CpuBackend::MakeLateRead(int64_t capacity_bytes) {
+  return std::make_unique<CpuLateRead>(capacity_bytes);
 }
 
 }  // namespace krait::kernels

@@ -62,10 +62,12 @@ class CpuBackend final : public Backend {
   void GumbelArgmax(absl::Span<const GumbelRow> rows, absl::Span<GumbelBest> out) override {
     RunGumbelArgmax(context_, rows, out);
   }
+  void DrawTokens(const DrawTokensParams& params) override { RunDrawTokens(context_, params); }
 
   std::unique_ptr<RecordedOps> Record(absl::FunctionRef<void()>) override { return nullptr; }
   void CopyFromHost(const void* host, const TensorView& to) override;
   void CopyToHost(const TensorView& from, void* host) override;
+  std::unique_ptr<LateRead> MakeLateRead(int64_t capacity_bytes) override;
   void Synchronize() override {}  // ops have ended when they return
 
  private:

@@ -10,6 +10,7 @@
 #include "kernels/cpu/target.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/ops/causal_conv1d.h"
+#include "kernels/ops/draw_tokens.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/gated_rms_norm.h"
 #include "kernels/ops/kv_append.h"
@@ -54,6 +55,7 @@ void RunTopCandidates(const CpuContext& context, absl::Span<const TopRow> rows,
                       absl::Span<std::vector<Candidate>> out);
 void RunGumbelArgmax(const CpuContext& context, absl::Span<const GumbelRow> rows,
                      absl::Span<GumbelBest> out);
+void RunDrawTokens(const CpuContext& context, const DrawTokensParams& params);
 
 // The noise of ids [first, first + out.size()), as GumbelArgmax sees it; for tests.
 void FillGumbel(Target target, const GumbelKey& key, TokenId first, absl::Span<float> out);

@@ -17,6 +17,11 @@ void CopyRow(const TensorView& table, int64_t row, float* out) {
   }
 }
 
+int32_t IdOf(const EmbeddingParams& params, int64_t t) {
+  const int32_t source = params.sources == nullptr ? -1 : params.sources[t];
+  return source < 0 ? params.ids[t] : params.drawn[source];
+}
+
 }  // namespace
 
 void RunEmbedding(const CpuContext& context, const EmbeddingParams& params) {
@@ -25,7 +30,7 @@ void RunEmbedding(const CpuContext& context, const EmbeddingParams& params) {
   CHECK(params.out.dtype == DType::kF32);
   CHECK_EQ(params.out.dim(1), hidden);
   for (int64_t t = 0; t < params.out.dim(0); ++t) {
-    const int64_t row = int64_t{params.ids[t]} - params.first_id;
+    const int64_t row = int64_t{IdOf(params, t)} - params.first_id;
     float* out = params.out.row<float>(t);
     if (row >= 0 && row < params.table.dim(0)) {
       CopyRow(params.table, row, out);

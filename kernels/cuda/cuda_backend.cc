@@ -8,6 +8,7 @@
 #include "kernels/cuda/create_cuda_backend.h"
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/cuda_graph.h"
+#include "kernels/cuda/cuda_late_read.h"
 #include "kernels/cuda/cuda_weight.h"
 
 namespace krait::kernels {
@@ -105,6 +106,10 @@ void CudaBackend::CopyToHost(const TensorView& from, void* host) {
                                      from.row_stride * ByteSize(from.dtype), row_bytes, from.dim(0),
                                      cudaMemcpyDeviceToHost, on.stream));
   Synchronize();
+}
+
+std::unique_ptr<LateRead> CudaBackend::MakeLateRead(int64_t capacity_bytes) {
+  return std::make_unique<CudaLateRead>(context().stream, capacity_bytes);
 }
 
 void CudaBackend::Synchronize() { KRAIT_CUDA_CHECK(cudaStreamSynchronize(context().stream)); }

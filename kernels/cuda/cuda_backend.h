@@ -64,10 +64,12 @@ class CudaBackend final : public Backend {
   void GumbelArgmax(absl::Span<const GumbelRow> rows, absl::Span<GumbelBest> out) override {
     RunGumbelArgmax(context(), rows, out);
   }
+  void DrawTokens(const DrawTokensParams& params) override { RunDrawTokens(context(), params); }
 
   std::unique_ptr<RecordedOps> Record(absl::FunctionRef<void()> ops) override;
   void CopyFromHost(const void* host, const TensorView& to) override;
   void CopyToHost(const TensorView& from, void* host) override;
+  std::unique_ptr<LateRead> MakeLateRead(int64_t capacity_bytes) override;
   void Synchronize() override;
 
   // What ops run on; makes the device this thread's.

@@ -12,6 +12,7 @@
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/host_link.h"
 #include "kernels/ops/causal_conv1d.h"
+#include "kernels/ops/draw_tokens.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/gated_rms_norm.h"
 #include "kernels/ops/kv_append.h"
@@ -57,6 +58,7 @@ void RunTopCandidates(const CudaContext& context, absl::Span<const TopRow> rows,
                       absl::Span<std::vector<Candidate>> out);
 void RunGumbelArgmax(const CudaContext& context, absl::Span<const GumbelRow> rows,
                      absl::Span<GumbelBest> out);
+void RunDrawTokens(const CudaContext& context, const DrawTokensParams& params);
 
 // The noise of ids [first, first + out.size()), as GumbelArgmax sees it; for tests.
 void FillGumbel(const CudaContext& context, const GumbelKey& key, TokenId first,

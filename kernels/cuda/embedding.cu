@@ -1,4 +1,4 @@
-// out[t, :] = table[ids[t] - first_id, :], zeros where that row is not here.
+// out[t, :] = table[id of t - first_id, :], zeros where that row is not here.
 
 #include <cuda_bf16.h>
 
@@ -13,9 +13,20 @@ namespace {
 __device__ float ToFloat(float value) { return value; }
 __device__ float ToFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
 
+struct Ids {
+  const int32_t* known;
+  const int32_t* sources;  // null: all are known
+  const int32_t* drawn;
+
+  __device__ int32_t operator[](int64_t t) const {
+    const int32_t source = sources == nullptr ? -1 : sources[t];
+    return source < 0 ? known[t] : drawn[source];
+  }
+};
+
 template <typename T>
-__global__ void Lookup(const T* table, int64_t table_stride, int64_t num_table_rows,
-                       const int32_t* ids, int32_t first_id, Rows out, int64_t hidden) {
+__global__ void Lookup(const T* table, int64_t table_stride, int64_t num_table_rows, Ids ids,
+                       int32_t first_id, Rows out, int64_t hidden) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x, t = blockIdx.y;
   if (i >= hidden) return;
   const int64_t row = int64_t{ids[t]} - first_id;
@@ -26,8 +37,8 @@ template <typename T>
 void Launch(const CudaContext& context, const EmbeddingParams& params) {
   const int64_t hidden = params.table.dim(1);
   Lookup<<<RowGrid(hidden, params.out.dim(0)), kThreads, 0, context.stream>>>(
-      params.table.ptr<T>(), params.table.row_stride, params.table.dim(0), params.ids,
-      params.first_id, Rows(params.out), hidden);
+      params.table.ptr<T>(), params.table.row_stride, params.table.dim(0),
+      Ids{params.ids, params.sources, params.drawn}, params.first_id, Rows(params.out), hidden);
   KRAIT_CHECK_LAUNCH("Embedding");
 }
 

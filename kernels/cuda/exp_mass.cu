@@ -1,6 +1,5 @@
 // sum of round(e^((l - max) / T) 2^40): integers, so that threads add up to the same.
 
-#include "common/fast_math.h"
 #include "common/logging.h"
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/logits_row.cuh"
@@ -13,18 +12,12 @@ struct MassItem {
   int64_t n;
   float max, temperature;
 };
-using Mass = unsigned long long;  // what atomicAdd takes
-
-// A product with a power of two and a float's sum with 1/2 are exact in double.
-__device__ Mass MassOf(float logit, const MassItem& item) {
-  const float e = fast_math::Exp((logit - item.max) / item.temperature);
-  return static_cast<Mass>(double{e} * 0x1p40 + 0.5);
-}
+using Mass = unsigned long long;
 
 __global__ void SumMass(const MassItem* items, Mass* results) {
   const MassItem item = items[blockIdx.y];
   Mass mass = 0;
-  ForPiece(item.n, [&](int64_t i) { mass += MassOf(item.logits[i], item); });
+  ForPiece(item.n, [&](int64_t i) { mass += MassOf(item.logits[i], item.max, item.temperature); });
   for (int offset = 16; offset > 0; offset /= 2) {
     mass += __shfl_xor_sync(0xffffffffu, mass, offset);
   }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/fast_math.h"
+#include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/cuda_ops.h"
 
 namespace krait::kernels {
@@ -16,6 +18,13 @@ __device__ inline uint32_t OrderedBits(float value) {
 }
 __device__ inline float FromOrderedBits(uint32_t bits) {
   return __uint_as_float((bits & 0x80000000u) != 0 ? bits & 0x7fffffffu : ~bits);
+}
+
+// round(e^((l - max) / T) 2^40), in what atomicAdd takes. A product with a power of two and a
+// float's sum with 1/2 are exact in double.
+__device__ inline unsigned long long MassOf(float logit, float max, float temperature) {
+  const float e = fast_math::Exp((logit - max) / temperature);
+  return static_cast<unsigned long long>(double{e} * 0x1p40 + 0.5);
 }
 
 // Logits that a block looks at, and threads of it.

@@ -18,6 +18,7 @@ class CountingObserver final : public EngineObserver {
     preemptions += stats.preemptions;
     recomputed_tokens += stats.recomputed_tokens;
     malformed += stats.proposals.malformed;
+    steps_ahead += stats.ran_ahead;
     mixed_steps +=
         stats.prefill_sequences > 0 && stats.speculating_sequences > 0 && stats.plain_sequences > 0;
     if (stats.speculating_sequences == 1) ++accepted_of[stats.draft_tokens][stats.accepted_tokens];
@@ -35,6 +36,7 @@ class CountingObserver final : public EngineObserver {
   std::function<void(const StepStats&)> on_step;
   int64_t steps = 0, draft_tokens = 0, accepted_tokens = 0, prefill_tokens = 0, malformed = 0;
   int64_t preemptions = 0, recomputed_tokens = 0;
+  int64_t steps_ahead = 0;
   int64_t mixed_steps = 0;  // prefill, speculating and plain sequences shared them
   int64_t first_tokens = 0, non_finite = 0;
   std::map<int, std::map<int, int64_t>> accepted_of;  // drafts -> accepted -> steps

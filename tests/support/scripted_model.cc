@@ -56,26 +56,37 @@ SequenceResult ScriptedModel::Run(const SequenceWork& work) {
   return result;
 }
 
-absl::StatusOr<StepResult> ScriptedModel::Execute(std::shared_ptr<const StepPlan> plan,
-                                                  absl::Duration deadline) {
-  if (before_step) RETURN_IF_ERROR(before_step(*plan));
-  CHECK_EQ(plan->step_id, last_step_ + 1);
-  last_step_ = plan->step_id;
-  for (SequenceId id : plan->preempts) {
+void ScriptedModel::Start(std::shared_ptr<const StepPlan> plan) {
+  CHECK_LT(started_.size(), options_.runs_ahead ? 2u : 1u);
+  started_.push_back(Execute(*plan));
+}
+
+absl::StatusOr<StepResult> ScriptedModel::Finish(absl::Duration deadline) {
+  CHECK(!started_.empty());
+  absl::StatusOr<StepResult> result = std::move(started_.front());
+  started_.pop_front();
+  return result;
+}
+
+absl::StatusOr<StepResult> ScriptedModel::Execute(const StepPlan& plan) {
+  if (before_step) RETURN_IF_ERROR(before_step(plan));
+  CHECK_EQ(plan.step_id, last_step_ + 1);
+  last_step_ = plan.step_id;
+  for (SequenceId id : plan.preempts) {
     CHECK(sequences_.contains(id)) << "unknown sequence " << id;
     sequences_[id].num_computed = 0;
     sequences_[id].pages.clear();
   }
-  for (SequenceId id : plan->ends) CHECK_EQ(sequences_.erase(id), 1u);
-  for (const SequenceStart& start : plan->starts) {
+  for (SequenceId id : plan.ends) CHECK_EQ(sequences_.erase(id), 1u);
+  for (const SequenceStart& start : plan.starts) {
     CHECK(sequences_
               .try_emplace(start.id, Known{.tokens = start.prompt,
                                            .prompt_tokens = static_cast<int>(start.prompt.size()),
                                            .sampling = start.sampling})
               .second);
   }
-  StepResult result{.step_id = plan->step_id};
-  for (const SequenceWork& work : plan->work) result.results.push_back(Run(work));
+  StepResult result{.step_id = plan.step_id};
+  for (const SequenceWork& work : plan.work) result.results.push_back(Run(work));
   std::set<PageId> held;
   for (const auto& [id, known] : sequences_) {
     for (PageId page : known.pages) CHECK(held.insert(page).second) << "two hold page " << page;

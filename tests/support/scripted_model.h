@@ -4,6 +4,7 @@
 // plain twin of all ranks of a real one it checks every plan as they do, and accepts drafts by the
 // same rule, so scheduler and engine can be tested at speed.
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -18,6 +19,7 @@ struct ScriptedModelOptions {
   int max_context_tokens = 4096;
   int page_size = 16;
   int num_state_slots = 0;
+  bool runs_ahead = false;
 };
 
 // The token that follows `tokens`; a pure function.
@@ -28,8 +30,9 @@ class ScriptedModel final : public StepExecutor {
  public:
   explicit ScriptedModel(const ScriptedModelOptions& options = {}) : options_(options) {}
 
-  absl::StatusOr<StepResult> Execute(std::shared_ptr<const StepPlan> plan,
-                                     absl::Duration deadline) override;
+  void Start(std::shared_ptr<const StepPlan> plan) override;
+  absl::StatusOr<StepResult> Finish(absl::Duration deadline) override;
+  bool runs_ahead() const override { return options_.runs_ahead; }
   int vocab_size() const override { return options_.vocab_size; }
   int max_context_tokens() const override { return options_.max_context_tokens; }
   int num_state_slots() const override { return options_.num_state_slots; }
@@ -48,11 +51,13 @@ class ScriptedModel final : public StepExecutor {
     int num_computed = 0;
     std::vector<PageId> pages;
   };
+  absl::StatusOr<StepResult> Execute(const StepPlan& plan);
   SequenceResult Run(const SequenceWork& work);
 
   const ScriptedModelOptions options_;
   std::map<SequenceId, Known> sequences_;
   int64_t last_step_ = 0;
+  std::deque<absl::StatusOr<StepResult>> started_;
 };
 
 }  // namespace krait::testing

@@ -86,7 +86,8 @@ class EngineInterface {
   // No step of a live request's from the next one on, until Resume: its reader has enough. It keeps
   // its pages while nobody needs them, and ends with RESOURCE_EXHAUSTED if for the engine's limit
   // neither Resume nor another Pause (the reader takes something, if slowly) comes. Called from
-  // OnTokens, the event at hand is the last one. No effect on unknown ids.
+  // OnTokens, the event at hand is the last one, but for that of a step that has already begun. No
+  // effect on unknown ids.
   virtual void Pause(const std::string& request_id) = 0;
   virtual void Resume(const std::string& request_id) = 0;
   // No new requests from now on; what was accepted goes on.

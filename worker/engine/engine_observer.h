@@ -25,6 +25,7 @@ struct StepStats {
   int speculating_sequences = 0;  // of decode_rows, with K > 0
   int plain_sequences = 0;        // of decode_rows, with K = 0
   int preemptions = 0;            // before this step
+  bool ran_ahead = false;         // it was started before the one before it was finished
   int draft_tokens = 0;
   int accepted_tokens = 0;
   StateTraffic state_traffic;  // of rank 0

@@ -24,6 +24,11 @@ SchedulerConfig SchedulerConfigOf(const EngineConfig& config, const StepExecutor
           .max_num_batched_tokens = config.max_num_batched_tokens};
 }
 
+bool HasDrafts(const StepPlan& plan) {
+  return std::any_of(plan.work.begin(), plan.work.end(),
+                     [](const SequenceWork& work) { return !work.draft_token_ids.empty(); });
+}
+
 SpeculationConfig SpeculationConfigOf(const EngineConfig& config) {
   return {.fixed_draft_tokens = config.fixed_draft_tokens,
           .proposal_deadline = config.proposal_deadline,
@@ -51,7 +56,8 @@ absl::Status EngineThread::WarmUp() {
       [](absl::Span<const DraftLimit> limits) { return std::vector<int>(limits.size(), 0); });
   CHECK(step.has_value());
   const auto plan = std::make_shared<const StepPlan>(std::move(step->plan));
-  ASSIGN_OR_RETURN(const StepResult result, executor_->Execute(plan, config_.step_deadline));
+  executor_->Start(plan);
+  ASSIGN_OR_RETURN(const StepResult result, executor_->Finish(config_.step_deadline));
   const std::vector<Progress> progress = scheduler_.Apply(*plan, result);
   if (!progress[0].finite) return absl::InternalError("warm-up: logits are not finite");
   PublishLoad();
@@ -62,9 +68,10 @@ absl::Status EngineThread::Run() {
   absl::StatusOr<bool> stepped = true;
   while (stepped.ok()) {
     Mailbox::Commands commands;
-    const absl::Duration patience = streams_.empty() ? absl::InfiniteDuration()
-                                    : *stepped       ? absl::ZeroDuration()
-                                                     : kPausedTick;
+    const bool idle = streams_.empty() && flights_.empty();
+    const absl::Duration patience = idle       ? absl::InfiniteDuration()
+                                    : *stepped ? absl::ZeroDuration()
+                                               : kPausedTick;
     const bool open = mailbox_->Take(patience, commands);
     Take(std::move(commands));
     if (!open) break;
@@ -160,7 +167,7 @@ void EngineThread::EndSlowReaders() {
   }
 }
 
-absl::StatusOr<DecodedStep> EngineThread::Decode(ScheduledStep& step) {
+StartedStep EngineThread::Decode(ScheduledStep& step) {
   for (SequenceId id : step.changes.admitted) {
     const Sequence* sequence = scheduler_.Find(id);
     if (sequence->max_draft_tokens > 0) decoder_.Begin(id, sequence->tokens, sequence->sampling);
@@ -171,33 +178,70 @@ absl::StatusOr<DecodedStep> EngineThread::Decode(ScheduledStep& step) {
     const Sequence* sequence = scheduler_.Find(step.plan.work[i].id);
     rows.push_back({sequence->id, sequence->tokens, sequence->hash, step.num_draft_tokens[i]});
   }
-  return decoder_.Step(std::move(step.plan), rows);
+  return decoder_.Start(std::move(step.plan), rows);
 }
 
 absl::StatusOr<bool> EngineThread::RunStep() {
-  const absl::Duration start = clock_->Now();
+  RETURN_IF_ERROR(FinishDueSteps());
+  if (StartStep()) {
+    RETURN_IF_ERROR(FinishDueSteps());
+    return true;
+  }
+  if (flights_.empty()) return false;
+  RETURN_IF_ERROR(FinishStep());
+  return true;
+}
+
+// What the last step drew is needed where drafts follow it, or its fate is still open.
+bool EngineThread::MayRunAhead() const {
+  return executor_->runs_ahead() && !HasDrafts(*flights_.back().step.plan) &&
+         scheduler_.MayRunAhead();
+}
+
+absl::Status EngineThread::FinishDueSteps() {
+  while (!flights_.empty() && (flights_.size() > 1 || !MayRunAhead())) {
+    RETURN_IF_ERROR(FinishStep());
+  }
+  return absl::OkStatus();
+}
+
+bool EngineThread::StartStep() {
+  Flight flight{.start = clock_->Now()};
   std::optional<ScheduledStep> step = scheduler_.Schedule(
       [this](absl::Span<const DraftLimit> limits) { return decoder_.ChooseDrafts(limits); });
   if (!step.has_value()) return false;
   const absl::Duration scheduled = clock_->Now();
-  ASSIGN_OR_RETURN(const DecodedStep decoded, Decode(*step));
-  const absl::Duration computed = clock_->Now();
-  StepStats stats{.scheduling = scheduled - start,
-                  .draft_wait = decoded.draft_wait,
-                  .model = computed - scheduled - decoded.draft_wait,
+  flight.step = Decode(*step);
+  if (!HasDrafts(*flight.step.plan)) scheduler_.Assume(*flight.step.plan);
+  flight.stats = {.scheduling = scheduled - flight.start,
+                  .draft_wait = flight.step.draft_wait,
                   .prefill_tokens = step->prefill_tokens,
                   .recomputed_tokens = step->recomputed_tokens,
                   .prefill_sequences = step->prefill_sequences,
                   .preemptions = static_cast<int>(step->changes.preempted.size()),
-                  .state_traffic = decoded.result.traffic,
-                  .proposals = decoded.proposals,
-                  .speculation_disabled_reason = decoder_.disabled_reason()};
+                  .ran_ahead = !flights_.empty()};
+  flight.handed_over = scheduled + flight.step.draft_wait;
+  flights_.push_back(std::move(flight));
+  return true;
+}
+
+absl::Status EngineThread::FinishStep() {
+  ASSIGN_OR_RETURN(const DecodedStep decoded, decoder_.Finish());
+  const Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  const absl::Duration computed = clock_->Now();
+  StepStats stats = flight.stats;
+  stats.model = computed - std::max(flight.handed_over, last_finish_);
+  stats.state_traffic = decoded.result.traffic;
+  stats.proposals = decoded.proposals;
+  stats.speculation_disabled_reason = decoder_.disabled_reason();
   Deliver(scheduler_.Apply(*decoded.plan, decoded.result), stats);
   const absl::Duration end = clock_->Now();
-  stats.duration = end - start;
+  stats.duration = end - std::max(flight.start, last_finish_);
   stats.delivery = end - computed;
+  last_finish_ = end;
   observer_->OnStep(stats);
-  return true;
+  return absl::OkStatus();
 }
 
 void EngineThread::Deliver(std::vector<Progress> progress, StepStats& stats) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -37,9 +38,21 @@ class EngineThread {
   void SetPaused(SequenceId request, bool paused);
   void EndExpired();
   void EndSlowReaders();
+  // A step that was started and not finished.
+  struct Flight {
+    StartedStep step;
+    StepStats stats;  // what is known of it
+    absl::Duration start;
+    absl::Duration handed_over;  // to the ranks
+  };
+
   // False if nobody has anything to do.
   absl::StatusOr<bool> RunStep();
-  absl::StatusOr<DecodedStep> Decode(ScheduledStep& step);
+  bool StartStep();  // false if there is none
+  absl::Status FinishStep();
+  absl::Status FinishDueSteps();
+  bool MayRunAhead() const;
+  StartedStep Decode(ScheduledStep& step);
   void Deliver(std::vector<Progress> progress, StepStats& stats);
   void Measure(const Progress& progress, Stream& stream, StepStats& stats);
   // The one gate: every request ends here with all its choices, whatever ended it. `request`: its
@@ -56,6 +69,8 @@ class EngineThread {
   Mailbox* const mailbox_;
   Scheduler scheduler_;
   SpeculativeDecoder decoder_;
+  std::deque<Flight> flights_;  // oldest first: at most one, and one more while a step is started
+  absl::Duration last_finish_ = -absl::InfiniteDuration();
   absl::flat_hash_map<SequenceId, std::unique_ptr<Stream>> streams_;  // by the first choice's id
 };
 

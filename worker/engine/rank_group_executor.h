@@ -13,10 +13,11 @@ class RankGroupExecutor final : public StepExecutor {
  public:
   explicit RankGroupExecutor(std::unique_ptr<RankGroup> group) : group_(std::move(group)) {}
 
-  absl::StatusOr<StepResult> Execute(std::shared_ptr<const StepPlan> plan,
-                                     absl::Duration deadline) override {
-    return group_->Execute(std::move(plan), deadline);
+  void Start(std::shared_ptr<const StepPlan> plan) override { group_->Start(std::move(plan)); }
+  absl::StatusOr<StepResult> Finish(absl::Duration deadline) override {
+    return group_->Finish(deadline);
   }
+  bool runs_ahead() const override { return group_->runs_ahead(); }
   int vocab_size() const override { return static_cast<int>(group_->config().vocab_size); }
   int max_context_tokens() const override {
     return static_cast<int>(group_->config().max_context_tokens);

@@ -4,8 +4,20 @@
 #include <utility>
 
 #include "common/logging.h"
+#include "worker/sampling/draw_choice.h"
 
 namespace krait {
+namespace {
+
+Progress ProgressOf(const Sequence& sequence, const SequenceResult& result) {
+  return {.id = sequence.id,
+          .request = sequence.request,
+          .choice = sequence.choice,
+          .first_index = sequence.num_generated(),
+          .finite = result.finite};
+}
+
+}  // namespace
 
 Scheduler::Scheduler(const SchedulerConfig& config) : config_(config), pool_(config.pool) {
   // Otherwise decoding sequences alone could fill a step, and a prompt would wait for ever.
@@ -27,7 +39,7 @@ std::optional<ScheduledStep> Scheduler::Schedule(DraftChooser choose_drafts) {
 
 bool Scheduler::KnownTokensWait() const {
   return std::any_of(pool_.running().begin(), pool_.running().end(),
-                     [](const Sequence* sequence) { return !sequence->decoding(); });
+                     [](const Sequence* sequence) { return sequence->catching_up(); });
 }
 
 // Drafts share what the decoding rows leave, level by level; half of it while known tokens wait, or
@@ -37,9 +49,8 @@ std::vector<int> Scheduler::ChooseDrafts(DraftChooser choose_drafts) const {
   std::vector<int> wanted;
   for (const Sequence* sequence : pool_.running()) {
     if (!sequence->decoding()) continue;
-    const int remaining = sequence->max_tokens - sequence->num_generated();
     limits.push_back({sequence->id, 0});
-    wanted.push_back(std::min(sequence->max_draft_tokens, remaining - 1));
+    wanted.push_back(std::min(sequence->max_draft_tokens, sequence->num_left() - 1));
   }
   int spare = config_.max_num_batched_tokens - static_cast<int>(limits.size());
   if (KnownTokensWait()) spare /= 2;
@@ -75,7 +86,7 @@ void Scheduler::ScheduleKnownTokens(ScheduledStep& step) {
   int room = config_.max_num_batched_tokens - step.decode_rows;
   for (int drafts : step.num_draft_tokens) room -= drafts;
   for (Sequence* sequence : pool_.running()) {
-    if (sequence->decoding() || room == 0) continue;
+    if (!sequence->catching_up() || room == 0) continue;
     const int left = sequence->prefilling()
                          ? sequence->prompt_tokens - sequence->cursor.num_computed_tokens
                          : std::min(sequence->num_uncomputed(), config_.max_known_drafts);
@@ -113,40 +124,73 @@ void Scheduler::AddWork(Sequence& sequence, int num_tokens, int num_drafts, Sche
   step.num_draft_tokens.push_back(num_drafts);
 }
 
+void Scheduler::Assume(const StepPlan& plan) {
+  CHECK_EQ(plan.step_id, next_step_id_ - 1);
+  for (const SequenceWork& work : plan.work) {
+    CHECK(work.draft_token_ids.empty()) << "sequence=" << work.id;
+    Sequence* const sequence = pool_.Find(work.id);
+    CHECK(sequence != nullptr) << "sequence=" << work.id;
+    const bool draws = work.num_tokens == sequence->num_uncomputed();
+    pool_.Commit(*sequence, work.num_tokens);
+    sequence->num_pending += draws;
+  }
+  assumed_.push_back(plan.step_id);
+}
+
+bool Scheduler::MayRunAhead() const {
+  return std::all_of(pool_.running().begin(), pool_.running().end(), [](const Sequence* sequence) {
+    return sequence->max_draft_tokens == 0 && DrawChoiceOf(sequence->sampling).has_value();
+  });
+}
+
 std::vector<Progress> Scheduler::Apply(const StepPlan& plan, const StepResult& result) {
   CHECK_EQ(plan.step_id, result.step_id);
   CHECK_EQ(plan.work.size(), result.results.size());
+  const bool assumed = !assumed_.empty();
+  if (assumed) {
+    CHECK_EQ(assumed_.front(), plan.step_id);
+    assumed_.pop_front();
+  }
   std::vector<Progress> progress;
   for (size_t i = 0; i < plan.work.size(); ++i) {
-    progress.push_back(Commit(plan.work[i], result.results[i]));
-    if (progress.back().stop != StopCause::kNone || !progress.back().finite) {
-      End(plan.work[i].id);
-    }
+    const SequenceWork& work = plan.work[i];
+    CHECK_EQ(work.id, result.results[i].id);
+    Sequence* const sequence = pool_.Find(work.id);
+    if (sequence == nullptr) continue;  // it has ended since this step was scheduled
+    progress.push_back(assumed ? Settle(result.results[i], *sequence)
+                               : Commit(work, result.results[i], *sequence));
+    if (progress.back().stop != StopCause::kNone || !progress.back().finite) End(work.id);
   }
   if (kInvariantsEnabled) pool_.cache().CheckIntegrity();
   return progress;
 }
 
-Progress Scheduler::Commit(const SequenceWork& work, const SequenceResult& result) {
-  CHECK_EQ(work.id, result.id);
-  Sequence* const found = pool_.Find(work.id);
-  CHECK(found != nullptr) << "sequence=" << work.id;
-  Sequence& sequence = *found;
-  Progress progress{.id = work.id,
-                    .request = sequence.request,
-                    .choice = sequence.choice,
-                    .first_index = sequence.num_generated()};
-  progress.finite = result.finite;
+Progress Scheduler::Commit(const SequenceWork& work, const SequenceResult& result,
+                           Sequence& sequence) {
+  Progress progress = ProgressOf(sequence, result);
   if (!result.finite) return progress;
-
   const bool draws = work.num_tokens == sequence.num_uncomputed();
   CHECK_EQ(result.token_ids.size(), draws ? result.num_accepted + 1u : 0u);
   CHECK_LE(result.num_accepted, static_cast<int>(work.draft_token_ids.size()));
   pool_.Commit(sequence, work.num_tokens + result.num_accepted);
   progress.num_drafts = static_cast<int>(work.draft_token_ids.size());
   progress.num_accepted = result.num_accepted;
-  if (!draws) return progress;
+  AppendDraws(result, sequence, progress);
+  return progress;
+}
 
+// What Assume left open.
+Progress Scheduler::Settle(const SequenceResult& result, Sequence& sequence) {
+  Progress progress = ProgressOf(sequence, result);
+  if (!result.finite) return progress;
+  CHECK_LE(static_cast<int>(result.token_ids.size()), std::min(1, sequence.num_pending));
+  sequence.num_pending -= static_cast<int>(result.token_ids.size());
+  AppendDraws(result, sequence, progress);
+  return progress;
+}
+
+void Scheduler::AppendDraws(const SequenceResult& result, Sequence& sequence, Progress& progress) {
+  if (result.token_ids.empty()) return;
   const StopDecision decision = sequence.stop.Check(sequence.num_generated(), result.token_ids);
   progress.stop = decision.cause;
   for (int i = 0; i < decision.num_tokens; ++i) {
@@ -154,7 +198,6 @@ Progress Scheduler::Commit(const SequenceWork& work, const SequenceResult& resul
     progress.token_ids.push_back(result.token_ids[i]);
     if (!result.logprobs.empty()) progress.logprobs.push_back(result.logprobs[i]);
   }
-  return progress;
 }
 
 }  // namespace krait

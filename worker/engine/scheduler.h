@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -51,7 +52,12 @@ struct Progress {
 // token and their drafts each; then, oldest first, those whose known tokens are not yet computed,
 // in chunks that fill the rest of max_num_batched_tokens: prompts, and after a preemption the
 // generated tokens. A chunk never crosses the end of the prompt (ComputePath). Who runs is the
-// SequencePool's. A state machine without clock, threads or tensors. Engine thread only.
+// SequencePool's.
+//
+// A step without drafts has one outcome but for the ids that it draws, so it can be assumed done as
+// soon as it is started: the next one is then scheduled before its results are known. A sequence
+// that turns out to have stopped has then run once too often, in pages that were its own until the
+// next step. A state machine without clock, threads or tensors. Engine thread only.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerConfig& config);
@@ -63,11 +69,18 @@ class Scheduler {
   void Resume(SequenceId id) { pool_.Resume(id); }
   std::vector<SequenceId> Expired(absl::Duration now) const { return pool_.Expired(now); }
 
-  // The next step; nothing if there is no work. Follow with Apply before the next Schedule.
+  // The next step; nothing if there is no work. Follow with Apply or Assume before the next
+  // Schedule.
   std::optional<ScheduledStep> Schedule(DraftChooser choose_drafts);
-  // Commits what the ranks drew for `plan`, the last step's with its drafts. Sequences that
-  // stopped, or were not finite, have then ended.
+  // Takes `plan`, the last step's and without drafts, for done. Before anything else is changed.
+  void Assume(const StepPlan& plan);
+  // Commits what the ranks drew for `plan`, with its drafts: the first step's that was assumed, or
+  // else the last one's. Sequences that stopped, or were not finite, have then ended. Those that
+  // ended before are passed over.
   std::vector<Progress> Apply(const StepPlan& plan, const StepResult& result);
+  // Whether every running sequence draws on its own, so that running ahead holds up nobody: no
+  // drafts, and nothing that the host draws.
+  bool MayRunAhead() const;
 
   const Sequence* Find(SequenceId id) const { return pool_.Find(id); }  // valid until it ends
   int num_running() const { return static_cast<int>(pool_.running().size()); }
@@ -83,11 +96,14 @@ class Scheduler {
   void AddChunk(Sequence& sequence, int num_tokens, ScheduledStep& step);
   void AddWork(Sequence& sequence, int num_tokens, int num_drafts, ScheduledStep& step);
   bool KnownTokensWait() const;
-  Progress Commit(const SequenceWork& work, const SequenceResult& result);
+  Progress Commit(const SequenceWork& work, const SequenceResult& result, Sequence& sequence);
+  Progress Settle(const SequenceResult& result, Sequence& sequence);
+  static void AppendDraws(const SequenceResult& result, Sequence& sequence, Progress& progress);
 
   const SchedulerConfig config_;
   SequencePool pool_;
   int64_t next_step_id_ = 1;
+  std::deque<int64_t> assumed_;  // ids of steps whose results are not known, oldest first
 };
 
 }  // namespace krait

@@ -47,19 +47,24 @@ struct Sequence {
   int64_t arrival = 0;  // rises; the younger of two has the larger
   int num_preemptions = 0;
   int num_once_computed = 0;  // below this, tokens are computed again
+  // Tokens that steps under way draw: they follow `tokens`, and nobody knows them yet.
+  int num_pending = 0;
 
   void Append(TokenId id) {
     tokens.push_back(id);
     hash = ExtendPrefixHash(hash, id);
   }
   int num_generated() const { return static_cast<int>(tokens.size()) - prompt_tokens; }
-  int num_uncomputed() const {
-    return static_cast<int>(tokens.size()) - cursor.num_computed_tokens;
-  }
+  int num_tokens() const { return static_cast<int>(tokens.size()) + num_pending; }
+  // Of max_tokens, pending ones taken for drawn.
+  int num_left() const { return max_tokens - (num_tokens() - prompt_tokens); }
+  int num_uncomputed() const { return num_tokens() - cursor.num_computed_tokens; }
   // The next position is of the prompt: it goes through the prefill path.
   bool prefilling() const { return cursor.num_computed_tokens < prompt_tokens; }
-  // Nothing but the last drawn token is known and not computed.
-  bool decoding() const { return !prefilling() && num_uncomputed() == 1; }
+  // Tokens before the last drawn one are not computed.
+  bool catching_up() const { return prefilling() || num_uncomputed() > 1; }
+  // Nothing but the last drawn token is not computed, and another one follows.
+  bool decoding() const { return !catching_up() && num_left() > 0; }
 };
 
 }  // namespace krait

@@ -143,10 +143,10 @@ int SequencePool::NumTogether() const {
 }
 
 int SequencePool::TokensToAdmit(const Sequence& sequence) const {
-  const int rest = sequence.max_tokens - sequence.num_generated();
+  const int rest = sequence.num_left();
   const bool whole = sequence.num_preemptions >= config_.max_preemptions;
   const int output = whole ? rest : std::min(rest, config_.reserved_output_tokens);
-  return static_cast<int>(sequence.tokens.size()) + output;
+  return sequence.num_tokens() + output;
 }
 
 // Whether all that does not run would be enough for the first `count` that wait: otherwise nobody
@@ -181,10 +181,9 @@ bool SequencePool::TryAdmit(int count) {
   return true;
 }
 
-// Room for the last known token. False if the sequence itself had to go.
+// Room for the last drawn token. False if the sequence itself had to go.
 bool SequencePool::Grow(Sequence& sequence, PoolChanges& changes) {
-  const int num_tokens = static_cast<int>(sequence.tokens.size());
-  while (!cache_.Admit(sequence.cursor, num_tokens).ok()) {
+  while (!cache_.Admit(sequence.cursor, sequence.num_tokens()).ok()) {
     if (FreeIdlePages({})) continue;
     Sequence* victim = YoungestToPreempt();
     CHECK(victim != nullptr) << "sequence=" << sequence.id << " has not set its pages aside";
@@ -253,7 +252,7 @@ Sequence* SequencePool::Find(SequenceId id) const {
 int64_t SequencePool::num_queued_tokens() const {
   int64_t queued = 0;
   for (const auto& [id, sequence] : sequences_) {
-    if (!sequence->decoding()) queued += sequence->num_uncomputed();
+    if (sequence->catching_up()) queued += sequence->num_uncomputed();
   }
   return queued;
 }

@@ -54,13 +54,15 @@ VocabParallelEmbedding::VocabParallelEmbedding(const RankContext& context, Tenso
       gathered_(std::move(gathered)),
       sources_(context.alone() ? 0 : max_tokens) {}
 
-absl::Status VocabParallelEmbedding::Forward(const int32_t* token_ids, int64_t num_tokens,
+absl::Status VocabParallelEmbedding::Forward(const ForwardContext& pass,
                                              const TensorView& out) const {
   context_.backend->Embedding({.table = table_.view(),
-                               .ids = token_ids,
+                               .ids = pass.token_ids,
+                               .sources = pass.token_sources,
+                               .drawn = pass.drawn,
                                .first_id = static_cast<int32_t>(context_.sharding.vocab.begin),
                                .out = out});
-  return context_.alone() ? absl::OkStatus() : GatherRows(token_ids, num_tokens, out);
+  return context_.alone() ? absl::OkStatus() : GatherRows(pass.token_ids, pass.num_tokens, out);
 }
 
 absl::Status VocabParallelEmbedding::GatherRows(const int32_t* token_ids, int64_t num_tokens,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "worker/layers/forward_context.h"
 #include "worker/layers/rank_context.h"
 #include "worker/sampling/shard_sampler.h"
 #include "worker/weights/checkpoint.h"
@@ -23,8 +24,8 @@ class VocabParallelEmbedding {
                                                      int64_t max_tokens,
                                                      const RankContext& context);
 
-  // out [num_tokens, hidden_size], f32. UNAVAILABLE if a peer is lost.
-  absl::Status Forward(const int32_t* token_ids, int64_t num_tokens, const TensorView& out) const;
+  // Of the pass's tokens: out [num_tokens, hidden_size], f32. UNAVAILABLE if a peer is lost.
+  absl::Status Forward(const ForwardContext& pass, const TensorView& out) const;
   int64_t num_bytes() const { return table_.num_bytes(); }
 
  private:

@@ -198,7 +198,7 @@ int64_t HybridLm::weight_bytes() const {
 absl::Status HybridLm::Forward(const ForwardContext& context, CacheStorage& cache,
                                StateStorage* states, const TensorView& logits) {
   const TensorView hidden = activations_.hidden(context.num_tokens);
-  RETURN_IF_ERROR(embedding_.Forward(context.token_ids, context.num_tokens, hidden));
+  RETURN_IF_ERROR(embedding_.Forward(context, hidden));
   for (const Layer& layer : layers_) RETURN_IF_ERROR(RunLayer(layer, context, cache, states));
   if (context.num_logits > 0) ComputeLogits(context, logits);
   return absl::OkStatus();

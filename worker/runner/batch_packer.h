@@ -25,6 +25,9 @@ struct BatchRow {
   StateSlotId state_slot = kNullSlot;
   int final_position = 0;
   int state_position = 0;
+  // token_ids is one token that the pass before has drawn and nobody has read: of its row of
+  // logits, whatever token_ids says. -1: token_ids are known.
+  int pending_draw = -1;
 };
 
 // Lays rows out as a ForwardContext on the backend's device, keeping the memory until the next
@@ -32,18 +35,21 @@ struct BatchRow {
 class BatchPacker {
  public:
   BatchPacker(int page_size, Backend* backend) : page_size_(page_size), backend_(backend) {}
-  // The context is valid until the next call. Logits rows are in the order of `rows`.
-  // RESOURCE_EXHAUSTED names the bytes, if a batch larger than any before has no room.
-  absl::StatusOr<ForwardContext> Pack(absl::Span<const BatchRow> rows);
+  // The context is valid until the next call. Logits rows are in the order of `rows`; `draws` says
+  // how each of them is drawn from, or is empty. RESOURCE_EXHAUSTED names the bytes, if a batch
+  // larger than any before has no room.
+  absl::StatusOr<ForwardContext> Pack(absl::Span<const BatchRow> rows,
+                                      absl::Span<const DrawChoice> draws = {});
 
  private:
   void Clear();
   void Append(const BatchRow& row, size_t page_table_stride);
-  absl::Status Upload();
+  absl::Status Upload(absl::Span<const DrawChoice> draws);
 
   const int page_size_;
   Backend* const backend_;
-  std::vector<int32_t> token_ids_, positions_, query_start_, page_table_, logits_rows_;
+  std::vector<int32_t> token_ids_, token_sources_, positions_, query_start_, page_table_;
+  std::vector<int32_t> logits_rows_;
   std::vector<int32_t> state_slots_, first_positions_, final_positions_, state_positions_;
   std::vector<int64_t> slot_mapping_;
   std::vector<int32_t> packed_;  // all of them, one after the other

@@ -10,6 +10,7 @@
 #include "worker/layers/sharding.h"
 #include "worker/models/model_registry.h"
 #include "worker/runner/recorded_passes.h"
+#include "worker/sampling/draw_choice.h"
 
 namespace krait {
 
@@ -25,7 +26,12 @@ struct ModelRunner::State {
   StateTraffic traffic;
   std::unique_ptr<BatchPacker> packer;
   std::unique_ptr<RecordedPasses> passes;
-  Tensor logits;  // [max_logits, vocab of this rank], f32
+  Tensor logits;     // [max_logits, vocab of this rank], f32
+  Tensor drawn;      // [max_logits], i32
+  Tensor shard_ids;  // the head's token ids, on the device; empty if they are contiguous
+
+  absl::Status Pass(const ForwardContext& context, const TensorView& logits);
+  absl::Status LoadDrawing();
 };
 
 namespace {
@@ -36,6 +42,30 @@ int MaxPositions(const ModelRunnerOptions& options, const ModelConfig& config) {
 }
 
 }  // namespace
+
+// The forward pass, and the draws if it has any.
+absl::Status ModelRunner::State::Pass(const ForwardContext& context, const TensorView& logits) {
+  RETURN_IF_ERROR(model->Forward(context, *cache, states.get(), logits));
+  if (context.draw_choices == nullptr) return absl::OkStatus();
+  backend->DrawTokens({.logits = logits,
+                       .first_id = model->vocab_shard().begin,
+                       .ids = shard_ids.ptr<TokenId>(),
+                       .rows = context.logits_rows,
+                       .positions = context.positions,
+                       .choices = context.draw_choices,
+                       .any_filtered = context.any_filtered_draw,
+                       .tokens = drawn.ptr<TokenId>()});
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::State::LoadDrawing() {
+  ASSIGN_OR_RETURN(drawn, backend->Allocate(DType::kI32, {options.max_logits}));
+  const VocabShard& shard = model->vocab_shard();
+  if (shard.ids.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(shard_ids, backend->Allocate(DType::kI32, {shard.size()}));
+  backend->CopyFromHost(shard.ids.data(), shard_ids.view());
+  return absl::OkStatus();
+}
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const ModelRunnerOptions& options,
                                                                  const ModelConfig& config,
@@ -72,6 +102,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const ModelRunn
   ASSIGN_OR_RETURN(
       state.logits,
       backend->Allocate(DType::kF32, {options.max_logits, state.model->vocab_shard().size()}));
+  RETURN_IF_ERROR(state.LoadDrawing());
   return runner;
 }
 
@@ -79,16 +110,30 @@ ModelRunner::ModelRunner() : state_(std::make_unique<State>()) {}
 
 ModelRunner::~ModelRunner() = default;
 
-absl::StatusOr<TensorView> ModelRunner::Forward(absl::Span<const BatchRow> rows) {
-  ASSIGN_OR_RETURN(ForwardContext context, state_->packer->Pack(rows));
+absl::StatusOr<TensorView> ModelRunner::Forward(absl::Span<const BatchRow> rows,
+                                                absl::Span<const DrawChoice> draws) {
+  CHECK(draws.empty() || state_->comm->size() == 1);
+  ASSIGN_OR_RETURN(ForwardContext context, state_->packer->Pack(rows, draws));
   context.traffic = &state_->traffic;
+  context.drawn = state_->drawn.ptr<TokenId>();
+  context.any_filtered_draw = std::any_of(draws.begin(), draws.end(),
+                                          [](const DrawChoice& draw) { return draw.filtered(); });
   CHECK(1 <= context.num_tokens && context.num_tokens <= state_->options.max_tokens);
   CHECK_LE(context.num_logits, state_->options.max_logits);
   const TensorView logits = state_->logits.view().Rows(0, context.num_logits);
-  RETURN_IF_ERROR(state_->passes->Run(context, [&] {
-    return state_->model->Forward(context, *state_->cache, state_->states.get(), logits);
-  }));
+  RETURN_IF_ERROR(state_->passes->Run(context, [&] { return state_->Pass(context, logits); }));
   return logits;
+}
+
+TensorView ModelRunner::drawn() const { return state_->drawn.view(); }
+
+// A CPU sorts the whole row for its filters; the host's lists are shorter.
+std::optional<DrawChoice> ModelRunner::DrawChoiceFor(const SamplingParams& params) const {
+  if (state_->comm->size() > 1) return std::nullopt;
+  const std::optional<DrawChoice> choice = DrawChoiceOf(params);
+  if (!choice.has_value() || !choice->filtered()) return choice;
+  const bool on_cpu = state_->backend->device().kind == DeviceKind::kCpu;
+  return on_cpu || vocab_shard().size() > kMaxFilteredRow ? std::nullopt : choice;
 }
 
 void ModelRunner::PoisonPages(absl::Span<const PageId> pages) { state_->cache->Poison(pages); }

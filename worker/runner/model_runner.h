@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -47,7 +48,15 @@ class ModelRunner {
   // Runs `rows` (at least one; at most max_tokens tokens and max_logits logits in all) and returns
   // the logits [sum of num_logits, vocab of this rank] f32, valid until the next call and free to
   // be overwritten. UNAVAILABLE if a peer is lost.
-  absl::StatusOr<TensorView> Forward(absl::Span<const BatchRow> rows);
+  //
+  // With `draws`, one for each row of logits, the pass also draws, on the device: drawn() then
+  // holds a token for each. The next pass may begin before anybody has read them
+  // (BatchRow::pending_draw). Of a group of one rank only.
+  absl::StatusOr<TensorView> Forward(absl::Span<const BatchRow> rows,
+                                     absl::Span<const DrawChoice> draws = {});
+  TensorView drawn() const;  // [max_logits], i32, of the device
+  // How this rank draws on its device for `params`; nothing if the host has to.
+  std::optional<DrawChoice> DrawChoiceFor(const SamplingParams& params) const;
 
   // Fills freed pages with NaN so that a stale read shows. For invariant builds and tests.
   void PoisonPages(absl::Span<const PageId> pages);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <deque>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -30,6 +31,11 @@ namespace {
 // Between plans a follower says twice in this time that it still turns.
 constexpr absl::Duration kFollowerTurn = absl::Milliseconds(500);
 
+// What a rank does next: starts a plan, or finishes the one it started first.
+struct RankOrder {
+  std::shared_ptr<const StepPlan> plan;  // null: finish
+};
+
 // One rank's belongings; its thread is the only one to touch them once it runs, but for `comm`.
 struct Rank {
   std::unique_ptr<Backend> backend;
@@ -48,7 +54,7 @@ struct RankGroup::State {
         own(OwnedUnits(options.tensor_parallel_size, options.processes.process_index,
                        options.processes.num_processes)),
         num_ranks(static_cast<int>(own.size())),
-        channel(num_ranks, 2),
+        channel(num_ranks, 2 * RankExecutor::kMaxStarted),
         ranks(num_ranks),
         loading(num_ranks, 0.0),
         unloaded(num_ranks) {}
@@ -60,21 +66,22 @@ struct RankGroup::State {
   void RunRank(int index);
   absl::Status Connect(Rank& rank);
   absl::Status LoadRank(int index);
-  void ExecutePlans(int index);
+  void ObeyOrders(int index);
+  absl::Status Obey(const RankOrder& order, int index);
   void ReportProgress(int index, double fraction);
   void Fail(const absl::Status& status);
   absl::Status AwaitLoaded();
   absl::Status FinishLoading(const absl::StatusOr<std::string>& digest);
   ProcessReport Report() const;
   absl::Status ShareReports(const absl::Status& loaded);
-  absl::StatusOr<StepResult> ExecuteHere(std::shared_ptr<const StepPlan> plan,
-                                         absl::Duration deadline);
+  void StartHere(std::shared_ptr<const StepPlan> plan);
+  absl::StatusOr<StepResult> FinishHere(absl::Duration deadline);
   absl::Status FollowOnce(absl::Duration step_deadline);
   bool IsLoaded() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     return unloaded == 0 || !error.ok();
   }
   bool HasAnswer() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-    return result.has_value() || !error.ok();
+    return !results.empty() || !error.ok();
   }
 
   // Constant once the threads run.
@@ -91,15 +98,16 @@ struct RankGroup::State {
   int64_t state_bytes_per_slot = 0;
   std::vector<RankPlace> places;
 
-  ControlChannel<StepPlan> channel;
+  std::deque<int64_t> unfinished;  // step ids; the caller's thread only
+  ControlChannel<RankOrder> channel;
   std::vector<Rank> ranks;
   std::vector<std::thread> threads;
 
   absl::Mutex mutex;
-  std::vector<double> loading ABSL_GUARDED_BY(mutex);  // by rank, 0 to 1
-  int unloaded ABSL_GUARDED_BY(mutex);                 // ranks
-  std::optional<StepResult> result ABSL_GUARDED_BY(mutex);
-  absl::Status error ABSL_GUARDED_BY(mutex);  // the first
+  std::vector<double> loading ABSL_GUARDED_BY(mutex);     // by rank, 0 to 1
+  int unloaded ABSL_GUARDED_BY(mutex);                    // ranks
+  std::deque<StepResult> results ABSL_GUARDED_BY(mutex);  // of finished steps, oldest first
+  absl::Status error ABSL_GUARDED_BY(mutex);              // the first
   // Its threads call Fail, so it goes first.
   std::unique_ptr<ProcessGroup> processes;  // null if there is but one
 };
@@ -175,7 +183,7 @@ void RankGroup::State::RunRank(int index) {
     absl::MutexLock lock(&mutex);
     --unloaded;
   }
-  ExecutePlans(index);
+  ObeyOrders(index);
 }
 
 absl::Status RankGroup::State::Connect(Rank& rank) {
@@ -205,17 +213,23 @@ void RankGroup::State::ReportProgress(int index, double fraction) {
   options.runner.on_progress(sum / num_ranks);
 }
 
-void RankGroup::State::ExecutePlans(int index) {
-  while (const std::shared_ptr<const StepPlan> plan = channel.Receive(index)) {
-    absl::StatusOr<StepResult> answer = ranks[index].executor->Execute(*plan);
-    if (!answer.ok()) {
-      Fail(answer.status());
+void RankGroup::State::ObeyOrders(int index) {
+  while (const std::shared_ptr<const RankOrder> order = channel.Receive(index)) {
+    if (const absl::Status status = Obey(*order, index); !status.ok()) {
+      Fail(status);
       return;
     }
-    if (index != 0) continue;
-    absl::MutexLock lock(&mutex);
-    result = *std::move(answer);
   }
+}
+
+absl::Status RankGroup::State::Obey(const RankOrder& order, int index) {
+  RankExecutor& executor = *ranks[index].executor;
+  if (order.plan != nullptr) return executor.Start(*order.plan);
+  StepResult result = executor.Finish();
+  if (index != 0) return absl::OkStatus();
+  absl::MutexLock lock(&mutex);
+  results.push_back(std::move(result));
+  return absl::OkStatus();
 }
 
 void RankGroup::State::Fail(const absl::Status& status) {
@@ -321,26 +335,47 @@ absl::StatusOr<std::unique_ptr<RankGroup>> RankGroup::Create(const RankGroupOpti
   return group;
 }
 
-absl::StatusOr<StepResult> RankGroup::Execute(std::shared_ptr<const StepPlan> plan,
-                                              absl::Duration deadline) {
+void RankGroup::Start(std::shared_ptr<const StepPlan> plan) {
   if (state_->processes != nullptr) {
     const absl::Status sent = state_->processes->Broadcast(EncodeStepPlan(*plan));
     if (!sent.ok()) state_->Fail(sent);
   }
-  return state_->ExecuteHere(std::move(plan), deadline);
+  state_->StartHere(std::move(plan));
 }
 
-absl::StatusOr<StepResult> RankGroup::State::ExecuteHere(std::shared_ptr<const StepPlan> plan,
-                                                         absl::Duration deadline) {
-  channel.Broadcast(plan);  // false after an error, which is returned below
+absl::StatusOr<StepResult> RankGroup::Finish(absl::Duration deadline) {
+  return state_->FinishHere(deadline);
+}
+
+bool RankGroup::runs_ahead() const {
+  return state_->options.runs_ahead.value_or(state_->options.device.kind == DeviceKind::kCuda);
+}
+
+absl::StatusOr<StepResult> RankGroup::Execute(std::shared_ptr<const StepPlan> plan,
+                                              absl::Duration deadline) {
+  Start(std::move(plan));
+  return Finish(deadline);
+}
+
+// After an error the channel is closed, and FinishHere returns it.
+void RankGroup::State::StartHere(std::shared_ptr<const StepPlan> plan) {
+  unfinished.push_back(plan->step_id);
+  channel.Broadcast(std::make_shared<const RankOrder>(RankOrder{std::move(plan)}));
+}
+
+absl::StatusOr<StepResult> RankGroup::State::FinishHere(absl::Duration deadline) {
+  CHECK(!unfinished.empty());
+  const int64_t step_id = unfinished.front();
+  unfinished.pop_front();
+  channel.Broadcast(std::make_shared<const RankOrder>());
   absl::MutexLock lock(&mutex);
   if (!mutex.AwaitWithTimeout(absl::Condition(this, &State::HasAnswer), deadline)) {
     error = absl::DeadlineExceededError(
-        absl::StrCat("step ", plan->step_id, " took longer than ", absl::FormatDuration(deadline)));
+        absl::StrCat("step ", step_id, " took longer than ", absl::FormatDuration(deadline)));
   }
   if (!error.ok()) return error;
-  StepResult answer = *std::move(result);
-  result.reset();
+  StepResult answer = std::move(results.front());
+  results.pop_front();
   return answer;
 }
 
@@ -350,8 +385,8 @@ absl::Status RankGroup::State::FollowOnce(absl::Duration step_deadline) {
   if (!message.has_value()) return absl::OkStatus();
   ASSIGN_OR_RETURN(StepPlan plan, DecodeStepPlan(*message));
   processes->Vouch(step_deadline + kFollowerTurn);
-  const absl::Status status =
-      ExecuteHere(std::make_shared<const StepPlan>(std::move(plan)), step_deadline).status();
+  StartHere(std::make_shared<const StepPlan>(std::move(plan)));
+  const absl::Status status = FinishHere(step_deadline).status();
   if (status.ok()) return status;
   // Process 0 has its result and may leave before this one has: then there was nothing to lose.
   const auto next = processes->Receive(kFollowerTurn);

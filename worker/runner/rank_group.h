@@ -22,9 +22,12 @@ struct RankGroupOptions {
   RopeScalingRule rope_scaling = RopeScalingRule::kByNames;
   int tensor_parallel_size = 1;  // ranks of all processes
   Device device;                 // rank r has the index + r; with CUDA there is one rank
-  int num_threads = 1;           // over the ranks of this process, at least one each
-  ModelRunnerOptions runner;     // on_progress: called by rank threads, one at a time, over all of
-                                 // this process
+  // Whether a step may be started before the last one is finished: by default on a device that
+  // works while the host goes on.
+  std::optional<bool> runs_ahead;
+  int num_threads = 1;        // over the ranks of this process, at least one each
+  ModelRunnerOptions runner;  // on_progress: called by rank threads, one at a time, over all of
+                              // this process
   // With one process, all ranks are its threads. Otherwise process p of P hosts
   // OwnedUnits(tensor_parallel_size, p, P), and ranks meet over Gloo.
   ProcessGroupOptions processes;
@@ -45,10 +48,16 @@ class RankGroup {
   // Process 0 lets the others end, with OK.
   ~RankGroup();
 
-  // Hands the plan to every rank and waits for rank 0's result. DEADLINE_EXCEEDED if it takes
+  // Hands the plan to every rank. At most RankExecutor::kMaxStarted are started and not finished,
+  // one unless the group runs ahead.
+  void Start(std::shared_ptr<const StepPlan> plan);
+  // Waits for rank 0's result of the plan that was started first. DEADLINE_EXCEEDED if it takes
   // longer than `deadline`; INTERNAL if ranks disagree on the plan's or (one step late) the draws'
   // hash; UNAVAILABLE if a process is lost. After any error the group is unusable and the process
   // must end.
+  absl::StatusOr<StepResult> Finish(absl::Duration deadline);
+  bool runs_ahead() const;
+  // One after the other.
   absl::StatusOr<StepResult> Execute(std::shared_ptr<const StepPlan> plan, absl::Duration deadline);
 
   // Executes what process 0 sends. Returns OK when process 0 has ended in peace, otherwise the

@@ -13,8 +13,9 @@ constexpr size_t kMaxPasses = 256;  // recorded at a time
 absl::Status RecordedPasses::Run(const ForwardContext& context,
                                  absl::FunctionRef<absl::Status()> pass) {
   if (context.num_tokens > kMaxTokens) return pass();
-  const Key key = {context.num_tokens, context.num_sequences, context.page_table_stride,
-                   context.num_logits, context.slot_mapping};
+  const Key key = {context.num_tokens,  context.num_sequences,           context.page_table_stride,
+                   context.num_logits,  context.draw_choices != nullptr, context.any_filtered_draw,
+                   context.slot_mapping};
   const auto found = passes_.find(key);
   if (found == passes_.end()) {
     if (passes_.size() >= kMaxPasses) passes_.clear();

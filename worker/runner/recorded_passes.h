@@ -23,8 +23,9 @@ class RecordedPasses {
   absl::Status Run(const ForwardContext& context, absl::FunctionRef<absl::Status()> pass);
 
  private:
-  // Tokens, sequences, page table stride, logits, address of the arrays.
-  using Key = std::tuple<int64_t, int, int64_t, int64_t, const void*>;
+  // Tokens, sequences, page table stride, logits, whether it draws and with filters, address of the
+  // arrays.
+  using Key = std::tuple<int64_t, int, int64_t, int64_t, bool, bool, const void*>;
 
   Backend* const backend_;
   std::map<Key, std::unique_ptr<RecordedOps>> passes_;  // null: has run once

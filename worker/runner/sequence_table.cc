@@ -66,6 +66,11 @@ absl::StatusOr<RankSequence*> SequenceTable::Prepare(const SequenceWork& work, i
   return &sequence;
 }
 
+RankSequence* SequenceTable::Find(SequenceId id) const {
+  const auto it = sequences_.find(id);
+  return it == sequences_.end() ? nullptr : it->second.get();
+}
+
 absl::Status SequenceTable::CheckWork(const RankSequence& sequence, const SequenceWork& work,
                                       int64_t step_id) const {
   if (sequence.failed) return Contradiction(work.id, "has work after a row that was not finite");
@@ -77,6 +82,11 @@ absl::Status SequenceTable::CheckWork(const RankSequence& sequence, const Sequen
   if (!work.draft_token_ids.empty() && work.num_tokens != known) {
     return Contradiction(work.id, "has drafts after ", work.num_tokens, " of ", known,
                          " known tokens");
+  }
+  if (sequence.pending_draw >= 0 && work.num_tokens == known &&
+      (known > 1 || !work.draft_token_ids.empty() || sequence.pending_step + 1 != step_id)) {
+    return Contradiction(work.id, "runs a token of step ", sequence.pending_step,
+                         " that nobody has read, with others");
   }
   RETURN_IF_ERROR(CheckTokens(work.id, work.draft_token_ids));
   RETURN_IF_ERROR(CheckPath(sequence, work));

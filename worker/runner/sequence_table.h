@@ -23,6 +23,10 @@ struct RankSequence {
   StateSlotId state_slot = kNullSlot;
   int state_position = 0;  // tokens before it are in the slot's stored state
   int64_t last_step = -1;  // that named it
+  // The last of `tokens` is kNoToken as yet: this row of the logits of `pending_step` has drawn it,
+  // and nobody has read it. -1: all are known.
+  int pending_draw = -1;
+  int64_t pending_step = -1;
   // A row was not finite: it may only end.
   bool failed = false;
 };
@@ -57,6 +61,8 @@ class SequenceTable {
   // Appends the new pages and returns the sequence, if `work` fits it and it has no other work in
   // `step_id`.
   absl::StatusOr<RankSequence*> Prepare(const SequenceWork& work, int64_t step_id);
+
+  RankSequence* Find(SequenceId id) const;  // null if it is unknown
 
   int size() const { return static_cast<int>(sequences_.size()); }
 

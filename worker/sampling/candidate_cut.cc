@@ -10,8 +10,7 @@ namespace {
 
 // top_p of `total`, at least 1 so that the likeliest token always stays.
 uint64_t NucleusMass(uint64_t total, float top_p) {
-  const auto share = static_cast<uint64_t>(std::llround(double{top_p} * 4294967296.0));  // 2^32
-  const auto mass = (static_cast<unsigned __int128>(total) * share) >> 32;
+  const auto mass = (static_cast<unsigned __int128>(total) * TopPShare(top_p)) >> 32;
   return std::max<uint64_t>(1, static_cast<uint64_t>(mass));
 }
 
@@ -20,6 +19,10 @@ uint64_t NucleusMass(uint64_t total, float top_p) {
 float MinZ(float min_p) {
   if (min_p <= 0) return -std::numeric_limits<float>::infinity();
   return static_cast<float>(std::log(double{min_p}));
+}
+
+uint64_t TopPShare(float top_p) {
+  return static_cast<uint64_t>(std::llround(double{top_p} * 4294967296.0));  // 2^32
 }
 
 std::vector<Candidate> MergeCandidates(absl::Span<const Candidate> candidates) {

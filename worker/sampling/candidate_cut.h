@@ -24,6 +24,9 @@ struct CutParams {
 // The natural logarithm of min_p, the limit z is compared with; -infinity for 0.
 float MinZ(float min_p);
 
+// top_p in units of 2^-32.
+uint64_t TopPShare(float top_p);
+
 // Lists of several ranks, each in falling order, as one in falling order, ties to the lower id.
 std::vector<Candidate> MergeCandidates(absl::Span<const Candidate> candidates);
 

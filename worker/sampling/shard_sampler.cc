@@ -70,7 +70,8 @@ void Draw::Begin(const TensorView& logits, absl::Span<const SampleRow> rows) {
   for (size_t i = 0; i < rows.size(); ++i) {
     states_[i].row = &rows[i];
     states_[i].params = rows[i].params;
-    states_[i].shard = {logits.row<float>(i), shard_.size(), shard_.begin,
+    const int64_t logits_row = rows[i].logits_row < 0 ? i : rows[i].logits_row;
+    states_[i].shard = {logits.row<float>(logits_row), shard_.size(), shard_.begin,
                         shard_.ids.empty() ? nullptr : shard_.ids.data()};
     states_[i].head.shard_size = shard_.size();
   }

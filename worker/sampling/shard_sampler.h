@@ -36,6 +36,7 @@ struct SampleRow {
   absl::Span<const TokenId> history;  // prompt and committed output
   int prompt_tokens = 0;              // of history
   absl::Span<const TokenId> drafts;
+  int64_t logits_row = -1;  // of the logits; -1: as many as rows come before it
 };
 
 struct SampledToken {
@@ -61,8 +62,8 @@ class ShardSampler {
   // `backend` outlives this. Rank thread only.
   ShardSampler(Backend* backend, VocabShard shard, int num_ranks);
 
-  // `logits` [rows.size(), shard.size()] f32, of the backend's device; overwritten. Fails only if
-  // `gather` fails.
+  // `logits` [at least rows.size(), shard.size()] f32, of the backend's device; those of `rows` are
+  // overwritten. Fails only if `gather` fails.
   absl::StatusOr<std::vector<SampledToken>> Sample(const TensorView& logits,
                                                    absl::Span<const SampleRow> rows, Gather gather);
 

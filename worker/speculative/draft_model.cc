@@ -37,8 +37,32 @@ absl::StatusOr<std::unique_ptr<DraftModel>> DraftModel::Load(const DraftModelOpt
   return model;
 }
 
+// Empty if the host has to draw one of them.
+std::vector<DrawChoice> DraftModel::ChoicesOf(absl::Span<const SampleRow> samples) const {
+  std::vector<DrawChoice> choices;
+  for (const SampleRow& sample : samples) {
+    const std::optional<DrawChoice> choice = runner_->DrawChoiceFor(*sample.params);
+    if (!choice.has_value()) return {};
+    choices.push_back(*choice);
+  }
+  return choices;
+}
+
+absl::StatusOr<std::vector<SampledToken>> DraftModel::DrawOnDevice(
+    absl::Span<const BatchRow> rows, absl::Span<const DrawChoice> choices) {
+  RETURN_IF_ERROR(runner_->Forward(rows, choices).status());
+  std::vector<TokenId> drawn(choices.size());
+  const auto count = static_cast<int64_t>(choices.size());
+  backend_->CopyToHost(runner_->drawn().Rows(0, count), drawn.data());
+  std::vector<SampledToken> tokens;
+  for (const TokenId id : drawn) tokens.push_back({.id = id, .finite = id != kNoToken});
+  return tokens;
+}
+
 absl::StatusOr<std::vector<SampledToken>> DraftModel::Run(absl::Span<const BatchRow> rows,
                                                           absl::Span<const SampleRow> samples) {
+  const std::vector<DrawChoice> choices = ChoicesOf(samples);
+  if (!choices.empty()) return DrawOnDevice(rows, choices);
   ASSIGN_OR_RETURN(const TensorView logits, runner_->Forward(rows));
   return sampler_->Sample(logits, samples,
                           [](absl::Span<const std::byte> send, absl::Span<std::byte> recv) {

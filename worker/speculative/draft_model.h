@@ -38,6 +38,9 @@ class DraftModel {
 
  private:
   DraftModel() = default;
+  std::vector<DrawChoice> ChoicesOf(absl::Span<const SampleRow> samples) const;
+  absl::StatusOr<std::vector<SampledToken>> DrawOnDevice(absl::Span<const BatchRow> rows,
+                                                         absl::Span<const DrawChoice> choices);
 
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Communicator> comm_;

@@ -75,7 +75,7 @@ bool SpeculativeDecoder::Usable(const std::vector<TokenId>& drafts, const Propos
 }
 
 void SpeculativeDecoder::FillDrafts(absl::Span<const ProposalRow> rows, StepPlan& plan,
-                                    DecodedStep& step) {
+                                    StartedStep& step) {
   if (rows.empty() || proposer_ == nullptr) return;
   const absl::Duration start = clock_->Now();
   std::vector<std::vector<TokenId>> drafts = proposer_->Propose(rows, proposal_deadline());
@@ -98,25 +98,39 @@ void SpeculativeDecoder::FillDrafts(absl::Span<const ProposalRow> rows, StepPlan
   }
 }
 
-absl::StatusOr<DecodedStep> SpeculativeDecoder::Step(StepPlan plan,
-                                                     absl::Span<const ProposalRow> rows) {
-  DecodedStep step;
+StartedStep SpeculativeDecoder::Start(StepPlan plan, absl::Span<const ProposalRow> rows) {
+  StartedStep step;
   FillDrafts(rows, plan, step);
   step.plan = std::make_shared<const StepPlan>(std::move(plan));
-  const absl::Duration start = clock_->Now();
-  ASSIGN_OR_RETURN(step.result, executor_->Execute(step.plan, config_.step_deadline));
-  step.pass = clock_->Now() - start;
-  Learn(rows, step);
+  std::vector<AskedRow> asked;
+  for (const ProposalRow& row : rows) asked.push_back({row.id, row.num_draft_tokens});
+  flights_.push_back({step, std::move(asked), clock_->Now()});
+  executor_->Start(step.plan);
   return step;
 }
 
-void SpeculativeDecoder::Learn(absl::Span<const ProposalRow> rows, const DecodedStep& step) {
+absl::StatusOr<DecodedStep> SpeculativeDecoder::Finish() {
+  CHECK(!flights_.empty());
+  const Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  DecodedStep step{.plan = flight.step.plan,
+                   .draft_wait = flight.step.draft_wait,
+                   .proposals = flight.step.proposals};
+  ASSIGN_OR_RETURN(step.result, executor_->Finish(config_.step_deadline));
+  const absl::Duration now = clock_->Now();
+  step.pass = now - std::max(flight.start, last_finish_);
+  last_finish_ = now;
+  Learn(flight.asked, step);
+  return step;
+}
+
+void SpeculativeDecoder::Learn(const std::vector<AskedRow>& asked, const DecodedStep& step) {
   std::vector<DraftOutcome> outcomes;
   size_t next = 0;
-  for (size_t i = 0; i < step.plan->work.size() && next < rows.size(); ++i) {
+  for (size_t i = 0; i < step.plan->work.size() && next < asked.size(); ++i) {
     const SequenceWork& work = step.plan->work[i];
-    if (work.id != rows[next].id) continue;
-    outcomes.push_back({work.id, rows[next].num_draft_tokens,
+    if (work.id != asked[next].id) continue;
+    outcomes.push_back({work.id, asked[next].num_draft_tokens,
                         static_cast<int>(work.draft_token_ids.size()),
                         step.result.results[i].num_accepted});
     ++next;

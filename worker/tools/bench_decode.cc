@@ -34,6 +34,8 @@ std::function<int()> DeclareBenchDecode(CLI::App& app) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::Range(1, kMaxBatch));
+  app.add_option("--context", options->context, "prompt tokens a sequence (default 32)")
+      ->check(CLI::Range(1, kMaxTokens));
   app.add_option("--tokens", options->tokens, "generated a sequence (default 128)")
       ->check(CLI::Range(kMinTokens, kMaxTokens));
   app.add_option("--repeats", options->repeats, "pairs of runs with and without drafts (default 5)")
@@ -41,6 +43,9 @@ std::function<int()> DeclareBenchDecode(CLI::App& app) {
   app.add_flag_callback(
       "--no-rows", [options] { options->rows = false; },
       "leave out the cost of verifying 1 to 8 rows");
+  app.add_flag_callback(
+      "--no-overlap", [options] { options->flags.config.group.runs_ahead = false; },
+      "finish each step before the next one starts, on a GPU too");
   app.add_flag("--json", *as_json, "one JSON document");
   AddEngineOptions(app, options->flags);
   auto* model = app.get_option("--model");

@@ -22,7 +22,6 @@
 namespace krait {
 namespace {
 
-constexpr int kPromptTokens = 32;
 constexpr int kMaxRows = 8;
 
 constexpr int kReducedVocab = 1024;
@@ -49,7 +48,7 @@ absl::Status Open(const DecodeBenchOptions& options, EngineConfig config,
   const int most = *std::max_element(options.batches.begin(), options.batches.end());
   config.max_running = most;
   config.max_num_batched_tokens = std::max(config.max_num_batched_tokens, most);
-  const int pages = (kPromptTokens + options.tokens + 15) / 16;
+  const int pages = (options.context + options.tokens + 15) / 16;
   config.group.runner.num_pages = pages * most;
   ASSIGN_OR_RETURN(bench.engine, Engine::Create(config, std::move(proposer), &bench.clock,
                                                 &bench.recorder, nullptr));
@@ -95,7 +94,7 @@ absl::Status MeasureBatches(const DecodeBenchOptions& options, BenchReport& repo
   std::vector<double> passes;
   for (const int batch : options.batches) {
     const BenchWorkload workload{
-        .batch = batch, .prompt_tokens = kPromptTokens, .max_tokens = options.tokens};
+        .batch = batch, .prompt_tokens = options.context, .max_tokens = options.tokens};
     ASSIGN_OR_RETURN(BatchResult result, MeasureBatch(workload, bench, *bandwidth, passes));
     report.batches.push_back(std::move(result));
   }
@@ -121,7 +120,9 @@ absl::Status MeasureRows(const DecodeBenchOptions& options, BenchReport& report)
   for (int turn = 0; turn < kTurns; ++turn) {
     for (int rows = 1; rows <= kMaxRows; ++rows) {
       ASSIGN_OR_RETURN(BenchRun run, RunWorkload(*bench.engine, bench.recorder,
-                                                 {.max_tokens = 20, .max_draft_tokens = rows - 1}));
+                                                 {.prompt_tokens = options.context,
+                                                  .max_tokens = 20,
+                                                  .max_draft_tokens = rows - 1}));
       for (const StepStats& step : run.steps) {
         // The last steps may verify fewer: max_tokens is near.
         if (step.draft_tokens == rows - 1) {
@@ -191,10 +192,10 @@ absl::Status MeasureDraft(const DecodeBenchOptions& options, BenchReport& report
   std::vector<double> plain, drafted;
   double proposed = 0, accepted = 0;
   for (int repeat = 0; repeat < options.repeats; ++repeat) {
-    BenchWorkload workload{.max_tokens = options.tokens};
+    BenchWorkload workload{.prompt_tokens = options.context, .max_tokens = options.tokens};
     ASSIGN_OR_RETURN(const BenchRun without, RunWorkload(*bench.engine, bench.recorder, workload));
     if (trace != nullptr) {
-      std::vector<TokenId> tokens = BenchPrompt(bench.engine->vocab_size(), kPromptTokens, 0);
+      std::vector<TokenId> tokens = BenchPrompt(bench.engine->vocab_size(), options.context, 0);
       tokens.insert(tokens.end(), without.first_output.begin(), without.first_output.end());
       trace->SetTrace(std::move(tokens));
     }

@@ -12,6 +12,7 @@ namespace krait {
 struct DecodeBenchOptions {
   EngineFlags flags;  // draft: also "self-trace" and "random" (bench_proposers.h)
   std::vector<int> batches = {1};
+  int context = 32;              // tokens of a prompt
   int tokens = 128;              // generated a sequence
   int repeats = 5;               // pairs of runs with and without drafts
   bool rows = true;              // measure the cost of verifying 1 to 8 rows

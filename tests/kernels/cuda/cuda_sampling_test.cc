@@ -6,7 +6,7 @@
 
 #include "kernels/ops/sampling.h"
 #include "tests/kernels/cuda/mirror_backend.h"
-#include "tests/kernels/kernel_test_util.h"
+#include "tests/kernels/draw_problem.h"
 
 namespace krait::kernels {
 namespace {
@@ -113,6 +113,18 @@ TEST_F(CudaSamplingTest, TopCandidates) {
     for (size_t j = 0; j < cpu[i].size(); ++j) {
       ASSERT_EQ(cpu[i][j].id, cuda[i][j].id) << i << " " << j;
       ASSERT_EQ(cpu[i][j].logit, cuda[i][j].logit) << i << " " << j;
+    }
+  }
+}
+
+TEST_F(CudaSamplingTest, DrawTokens) {
+  for (const bool ids : {false, true}) {
+    for (const int64_t n : {1, 33, 4096, 4097, 49152, 128256}) {
+      DrawProblem problem = MakeDrawProblem(40, n, ids, static_cast<uint32_t>(n) + ids);
+      std::vector<TokenId> cpu(40, 1), cuda(40, 2);
+      cpu_->DrawTokens(problem.Params(cpu.data()));
+      cuda_->DrawTokens(problem.Params(cuda.data()));
+      EXPECT_EQ(cpu, cuda) << n << " " << ids;
     }
   }
 }

@@ -1,5 +1,6 @@
 #include "tests/kernels/cuda/mirror_backend.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -100,6 +101,11 @@ class MirrorBackend final : public Backend {
     EmbeddingParams p = params;
     Mirror mirror(*cuda_);
     mirror.Read(p.ids, p.out.dim(0));
+    if (p.sources != nullptr) {
+      const int32_t last = *std::max_element(p.sources, p.sources + p.out.dim(0));
+      mirror.Read(p.drawn, last + 1);
+    }
+    mirror.Read(p.sources, p.out.dim(0));
     mirror.Read(p.table);
     mirror.Write(p.out);
     cuda_->Embedding(p);
@@ -250,12 +256,29 @@ class MirrorBackend final : public Backend {
     Mirror mirror(*cuda_);
     cuda_->GumbelArgmax(Mirrored(rows, mirror), out);
   }
+  void DrawTokens(const DrawTokensParams& params) override {
+    DrawTokensParams p = params;
+    Mirror mirror(*cuda_);
+    const int64_t num_rows = p.logits.dim(0);
+    TensorView tokens(p.tokens, DType::kI32, {num_rows});
+    mirror.Write(tokens);
+    p.tokens = tokens.ptr<TokenId>();
+    mirror.Read(p.positions, *std::max_element(p.rows, p.rows + num_rows) + 1);
+    mirror.Read(p.rows, num_rows);
+    mirror.Read(p.choices, num_rows);
+    mirror.Read(p.ids, p.logits.dim(1));
+    mirror.Read(p.logits);
+    cuda_->DrawTokens(p);
+  }
 
   std::unique_ptr<RecordedOps> Record(absl::FunctionRef<void()>) override { return nullptr; }
   void CopyFromHost(const void* host, const TensorView& to) override {
     cuda_->CopyFromHost(host, to);
   }
   void CopyToHost(const TensorView& from, void* host) override { cuda_->CopyToHost(from, host); }
+  std::unique_ptr<LateRead> MakeLateRead(int64_t capacity_bytes) override {
+    return cuda_->MakeLateRead(capacity_bytes);
+  }
   void Synchronize() override { cuda_->Synchronize(); }
 
  private:

@@ -21,6 +21,7 @@
 #include "tests/support/overflow_model.h"
 #include "tests/support/sink_log.h"
 #include "tests/support/slow_readers.h"
+#include "tests/support/spoiling_proposer.h"
 #include "tests/support/tiny_checkpoint.h"
 #include "worker/engine/engine.h"
 #include "worker/speculative/draft_model_proposer.h"
@@ -32,6 +33,7 @@ namespace {
 using testing::ChoicesLog;
 using testing::CountingObserver;
 using testing::SinkLog;
+using testing::SpoilingProposer;
 using testing::TinyModel;
 
 constexpr int kMaxTokens = 40;
@@ -463,41 +465,6 @@ struct ModelAndDraft {
   const char* draft;
 };
 
-// Knows the outputs and spoils its list at the first, second, ... token in turn, the end included.
-class SpoilingProposer : public Proposer {
- public:
-  // `whole`: each generation's prompt and output.
-  explicit SpoilingProposer(std::vector<std::vector<TokenId>> whole) : whole_(std::move(whole)) {}
-
-  void Begin(SequenceId, absl::Span<const TokenId>, int, const SamplingParams&) override {}
-  void Release(SequenceId) override {}
-  ProposalOutcome last_outcome() const override { return {}; }
-  std::vector<std::vector<TokenId>> Propose(absl::Span<const ProposalRow> rows,
-                                            absl::Duration) override {
-    std::vector<std::vector<TokenId>> drafts;
-    for (const ProposalRow& row : rows) drafts.push_back(Spoiled(row));
-    return drafts;
-  }
-
- private:
-  std::vector<TokenId> Spoiled(const ProposalRow& row) {
-    const auto is_prefix = [&](const auto& tokens) {
-      return tokens.size() >= row.tokens.size() &&
-             std::equal(row.tokens.begin(), row.tokens.end(), tokens.begin());
-    };
-    const auto found = std::find_if(whole_.begin(), whole_.end(), is_prefix);
-    if (found == whole_.end()) return {};
-    const auto begin = found->begin() + row.tokens.size();
-    std::vector<TokenId> drafts(begin, std::min(begin + row.num_draft_tokens, found->end()));
-    const size_t wrong = round_++ % (row.num_draft_tokens + 1);
-    if (wrong < drafts.size()) drafts[wrong] ^= 1;
-    return drafts;
-  }
-
-  std::vector<std::vector<TokenId>> whole_;
-  int round_ = 0;
-};
-
 TEST_P(ModelEqualityTest, EveryAcceptedLengthOfEveryKEqualsNone) {
   const std::vector<Generation> generations = Generations();
   std::vector<std::vector<TokenId>> whole;
@@ -681,6 +648,154 @@ TEST_P(ModelEqualityTest, PausedEqualsUndisturbed) {
     EXPECT_GT(readers.num_pauses(), 50);
     EXPECT_GT(observer_.recomputed_tokens, 100);
   }
+}
+
+// Steps that are started before the last one is finished, as on a device that works while the host
+// goes on. Its generations draw on their own; every other one may end at any token, which is known
+// a step late.
+class RunsAheadTest : public ModelEqualityTest {
+ protected:
+  static std::vector<Generation> Plain() {
+    std::mt19937 random(4);
+    std::vector<Generation> generations;
+    const SamplingParams kinds[] = {{.temperature = 0},
+                                    {.temperature = 1, .seed = 11},
+                                    {.temperature = 1.2f, .min_p = 0.05f, .seed = 14},
+                                    {.temperature = 1, .seed = 11, .choice = 3}};
+    for (const SamplingParams& sampling : kinds) {
+      for (int length : {1, 2, 19, 75}) {
+        Generation& generation = generations.emplace_back();
+        generation.sampling = sampling;
+        for (int i = 0; i < length; ++i) generation.prompt.push_back(random() % 512);
+        if (length % 2 == 0) AddEnds(0, generation);
+      }
+    }
+    return generations;
+  }
+  EngineConfig Ahead() const {
+    EngineConfig config = Config();
+    config.group.runs_ahead = true;
+    return config;
+  }
+  std::vector<Output> StepByStep() {
+    EngineConfig config = Config();
+    config.group.runs_ahead = false;
+    std::vector<Output> outputs = RunAlone(*Make(config, nullptr), Plain());
+    EXPECT_EQ(observer_.steps_ahead, 0);
+    return outputs;
+  }
+  // All at once; at the end nothing is held.
+  void ExpectSameTogether(Engine& engine, const std::vector<Output>& expected) {
+    std::vector<std::shared_ptr<SinkLog>> sinks;
+    const std::vector<Generation> generations = Plain();
+    for (size_t i = 0; i < generations.size(); ++i) {
+      sinks.push_back(Submit(engine, absl::StrCat(i), generations[i]));
+    }
+    for (size_t i = 0; i < generations.size(); ++i) {
+      ExpectSame(Await(*sinks[i]), expected[i], absl::StrCat("generation ", i));
+    }
+    EXPECT_TRUE(engine.WaitIdle(absl::InfiniteDuration()));
+    EXPECT_EQ(engine.Load().pages_used, 0);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Models, RunsAheadTest, ::testing::ValuesIn(kKindNames),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_P(RunsAheadTest, EqualsStepByStep) {
+  const std::vector<Output> expected = StepByStep();
+  auto engine = Make(Ahead(), nullptr);
+  const std::vector<Output> alone = RunAlone(*engine, Plain());
+  for (size_t i = 0; i < alone.size(); ++i) {
+    ExpectSame(alone[i], expected[i], absl::StrCat("alone ", i));
+  }
+  ExpectSameTogether(*engine, expected);
+  EXPECT_GT(observer_.steps_ahead, 200);
+  EXPECT_LT(observer_.steps_ahead, observer_.steps) << "the first of a generation follows nothing";
+}
+
+// Of a group of ranks, which draw on the host: then all is known at once, and still finished late.
+TEST_P(RunsAheadTest, RanksThatDrawOnTheHostDoToo) {
+  const std::vector<Output> expected = StepByStep();
+  EngineConfig config = Ahead();
+  config.group.tensor_parallel_size = 2;
+  config.group.num_threads = 2;
+  ExpectSameTogether(*Make(config, nullptr), expected);
+  EXPECT_GT(observer_.steps_ahead, 30);
+}
+
+TEST_P(RunsAheadTest, PreemptedEqualsStepByStep) {
+  const std::vector<Output> expected = StepByStep();
+  EngineConfig config = Ahead();
+  config.group.runner.num_pages = 12;  // of 16 tokens
+  config.reserved_output_tokens = 2;
+  config.max_num_batched_tokens = 20;
+  ExpectSameTogether(*Make(config, nullptr), expected);
+  EXPECT_GT(observer_.preemptions, 5);
+  EXPECT_GT(observer_.steps_ahead, 50);
+}
+
+TEST_P(RunsAheadTest, PausedEqualsStepByStep) {
+  const std::vector<Output> expected = StepByStep();
+  const std::vector<Generation> generations = Plain();
+  EngineConfig config = Ahead();
+  config.group.runner.num_pages = 16;  // of 16 tokens
+  config.reserved_output_tokens = 2;
+  config.max_num_batched_tokens = 40;
+  auto engine = Make(config, nullptr);
+  testing::SlowReaders readers(engine.get());
+  std::vector<std::shared_ptr<SinkLog>> sinks;
+  for (size_t i = 0; i < generations.size(); ++i) {
+    const std::string id = absl::StrCat(i);
+    sinks.push_back(std::make_shared<SinkLog>());
+    Submit(*engine, id, generations[i], std::nullopt,
+           readers.Add(id, 1 + static_cast<int>(i) % 5, sinks[i]));
+  }
+  while (readers.ResumeOne(4)) {
+  }
+  for (size_t i = 0; i < generations.size(); ++i) {
+    ExpectSame(Await(*sinks[i]), expected[i], absl::StrCat("generation ", i));
+  }
+  EXPECT_TRUE(engine->WaitIdle(absl::InfiniteDuration()));
+  EXPECT_EQ(engine->Load().pages_used, 0);
+  EXPECT_GT(readers.num_pauses(), 20);
+  EXPECT_GT(observer_.steps_ahead, 20);
+}
+
+// With sequences that have drafts, lists of candidates, logprobs and penalties come and go: where
+// one of them runs, steps follow each other again.
+TEST_P(RunsAheadTest, AmongOthersThatCannotEqualsAlone) {
+  const std::vector<Output>& reference = Reference();
+  const std::vector<Output> expected = StepByStep();
+  const std::vector<Generation> others = Generations(), plain = Plain();
+  EngineConfig config = Ahead();
+  config.fixed_draft_tokens = true;
+  config.max_draft_tokens = 5;
+  config.max_num_batched_tokens = 48;
+  auto engine = Make(config, Draft("noisy", &clock_));
+  std::mt19937 random(9);
+  std::vector<std::shared_ptr<SinkLog>> sinks;
+  std::vector<const Output*> outputs;
+  for (int i = 0; i < 100; ++i) {
+    const bool own = i % 20 < 14;
+    const size_t which = random() % (own ? plain.size() : others.size());
+    sinks.push_back(Submit(*engine, absl::StrCat(i), own ? plain[which] : others[which],
+                           own ? 0 : static_cast<int>(random() % 4)));
+    outputs.push_back(own ? &expected[which] : &reference[which]);
+    if (random() % 6 == 0) {
+      engine->Abort(absl::StrCat(i), absl::CancelledError("left"));
+      sinks.back()->ended.WaitForNotification();
+      sinks.pop_back();
+      outputs.pop_back();
+    }
+    if (i % 7 == 6) sinks[random() % sinks.size()]->ended.WaitForNotification();
+  }
+  for (size_t i = 0; i < sinks.size(); ++i) {
+    ExpectSame(Await(*sinks[i]), *outputs[i], absl::StrCat("submission ", i));
+  }
+  EXPECT_TRUE(engine->WaitIdle(absl::InfiniteDuration()));
+  EXPECT_EQ(engine->Load().pages_used, 0);
+  EXPECT_GT(observer_.steps_ahead, 10);
+  EXPECT_GT(observer_.accepted_tokens, 10);
 }
 
 // A draft that dies, comes back, and now and then lies.

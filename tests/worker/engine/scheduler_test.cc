@@ -1,5 +1,6 @@
 #include "worker/engine/scheduler.h"
 
+#include <optional>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -156,19 +157,20 @@ INSTANTIATE_TEST_SUITE_P(Files, SchedulerGoldenTest,
                                            "preemption", "aging", "pausing"),
                          [](const auto& info) { return std::string(info.param); });
 
-// One random life of a scheduler: arrivals, cancels, pauses, acceptances and drafts, executed by a
-// model that checks every plan.
+// One random life of a scheduler: arrivals, cancels, pauses, acceptances and drafts, or steps that
+// run ahead, executed by a model that checks every plan.
 class RandomTrace {
  public:
-  explicit RandomTrace(uint32_t seed)
+  RandomTrace(uint32_t seed, bool runs_ahead)
       : random_(seed),
+        runs_ahead_(runs_ahead),
         config_(Config(random_)),
         scheduler_(config_),
-        model_({.page_size = config_.pool.cache.page_size}) {}
+        model_({.page_size = config_.pool.cache.page_size, .runs_ahead = runs_ahead}) {}
 
   void Run() {
     const int arrivals_end = 40 + static_cast<int>(random_() % 60);
-    for (int number = 0; number < arrivals_end || !live_.empty(); ++number) {
+    for (int number = 0; number < arrivals_end || !live_.empty() || started_; ++number) {
       ASSERT_LT(number, 6000) << "it never drains";
       const bool arriving = number < arrivals_end;
       if (arriving && random_() % 3 == 0) Add();
@@ -187,6 +189,7 @@ class RandomTrace {
   }
 
   int preemptions = 0, recomputed_tokens = 0, most_preemptions = 0;
+  int steps_ahead = 0, wasted_rows = 0;
 
  private:
   struct Life {
@@ -221,8 +224,9 @@ class RandomTrace {
     life.tokens.assign(prompt_tokens, static_cast<TokenId>(random_() % 100));
     life.prompt_tokens = prompt_tokens;
     life.sampling.seed = random_();
-    auto sequence = std::make_unique<Sequence>(next_id_, life.tokens, life.sampling,
-                                               StopParams{.max_tokens = max_tokens});
+    StopParams stop{.max_tokens = max_tokens};
+    for (TokenId id = 0; id < 100 && runs_ahead_; id += 17) stop.stop_token_ids.push_back(id);
+    auto sequence = std::make_unique<Sequence>(next_id_, life.tokens, life.sampling, stop);
     sequence->max_draft_tokens = random_() % 9;
     scheduler_.Add(std::move(sequence));
     ++next_id_;
@@ -239,23 +243,38 @@ class RandomTrace {
     auto step = scheduler_.Schedule([&](absl::Span<const DraftLimit> limits) {
       std::vector<int> chosen;
       for (const DraftLimit& limit : limits) {
-        chosen.push_back(random_() % (limit.max_draft_tokens + 1));
+        chosen.push_back(runs_ahead_ ? 0 : random_() % (limit.max_draft_tokens + 1));
       }
       return chosen;
     });
     const bool paused_only = scheduler_.num_paused() == static_cast<int>(live_.size());
-    ASSERT_EQ(step.has_value(), !paused_only) << "somebody who may run always does";
-    if (!step.has_value()) return;
+    if (!started_) {
+      ASSERT_EQ(step.has_value(), !paused_only) << "somebody who may run always does";
+    }
+    if (!step.has_value()) return Finish();
     CountPreemptions(*step);
     for (size_t i = 0; i < step->plan.work.size(); ++i) {
       Draft(step->num_draft_tokens[i], step->plan.work[i]);
     }
     ASSERT_LE(step->plan.num_tokens(), config_.max_num_batched_tokens);
-    const auto result =
-        model_.Execute(std::make_shared<const StepPlan>(step->plan), absl::Seconds(1));
+    model_.Start(std::make_shared<const StepPlan>(step->plan));
+    if (runs_ahead_) scheduler_.Assume(step->plan);
+    steps_ahead += started_.has_value();
+    Finish();
+    started_ = std::move(step->plan);
+    if (!runs_ahead_ || random_() % 5 == 0) Finish();
+  }
+
+  // The step that was started last, if it has not been finished.
+  void Finish() {
+    if (!started_) return;
+    const auto result = model_.Finish(absl::Seconds(1));
     ASSERT_TRUE(result.ok());
-    for (const Progress& progress : scheduler_.Apply(step->plan, *result)) Check(progress);
+    const std::vector<Progress> progress = scheduler_.Apply(*started_, *result);
+    wasted_rows += static_cast<int>(started_->work.size() - progress.size());
+    for (const Progress& one : progress) Check(one);
     scheduler_.cache().CheckIntegrity();
+    started_.reset();
   }
 
   void CountPreemptions(const ScheduledStep& step) {
@@ -271,7 +290,8 @@ class RandomTrace {
       const bool works = std::any_of(step.plan.work.begin(), step.plan.work.end(),
                                      [id = id](const SequenceWork& work) { return work.id == id; });
       EXPECT_TRUE(works || !sequence->decoding()) << "a decoding sequence runs in every step";
-      EXPECT_TRUE(works || oldest != nullptr) << "the oldest that runs advances in every step";
+      const bool ending = sequence->num_left() == 0;
+      EXPECT_TRUE(works || ending || oldest != nullptr) << "the oldest advances in every step";
       if (oldest == nullptr) oldest = sequence;
     }
   }
@@ -300,9 +320,11 @@ class RandomTrace {
   }
 
   std::mt19937 random_;
+  const bool runs_ahead_;
   const SchedulerConfig config_;
   Scheduler scheduler_;
   ScriptedModel model_;
+  std::optional<StepPlan> started_;
   std::map<SequenceId, Life> live_;
   SequenceId next_id_ = 1;
 };
@@ -312,7 +334,7 @@ TEST(SchedulerPropertyTest, BudgetHoldsNobodyStarvesPagesAreConserved) {
   int most_preemptions = 0;
   for (uint32_t seed = 0; seed < 10000; ++seed) {
     SCOPED_TRACE(absl::StrCat("seed=", seed));
-    RandomTrace trace(seed);
+    RandomTrace trace(seed, false);
     trace.Run();
     if (HasFailure()) return;
     preemptions += trace.preemptions;
@@ -322,6 +344,23 @@ TEST(SchedulerPropertyTest, BudgetHoldsNobodyStarvesPagesAreConserved) {
   EXPECT_EQ(most_preemptions, 3);
   EXPECT_GT(preemptions, 10000);
   EXPECT_GT(recomputed_tokens, preemptions);
+}
+
+// The tokens are checked one by one, and every plan against what the model holds.
+TEST(SchedulerPropertyTest, RunningAheadKeepsAllOfThat) {
+  int64_t preemptions = 0, steps_ahead = 0, wasted_rows = 0;
+  for (uint32_t seed = 0; seed < 3000; ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed=", seed));
+    RandomTrace trace(seed, true);
+    trace.Run();
+    if (HasFailure()) return;
+    preemptions += trace.preemptions;
+    steps_ahead += trace.steps_ahead;
+    wasted_rows += trace.wasted_rows;
+  }
+  EXPECT_GT(preemptions, 3000);
+  EXPECT_GT(steps_ahead, 100000);
+  EXPECT_GT(wasted_rows, 1000);
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ std::vector<std::vector<float>> Embed(const std::string& path, int num_ranks,
     ASSERT_TRUE(embedding.ok()) << embedding.status();
     const int64_t count = static_cast<int64_t>(tokens.size());
     const TensorView out(outs[r].data(), DType::kF32, {count, kHidden});
-    ASSERT_TRUE(embedding->Forward(tokens.data(), count, out).ok());
+    ASSERT_TRUE(embedding->Forward({.num_tokens = count, .token_ids = tokens.data()}, out).ok());
   });
   return outs;
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <random>
 #include <set>
 #include <string>
@@ -47,6 +48,8 @@ SequenceStart Start(SequenceId id, int length, uint64_t seed, SamplingParams sam
 
 SamplingParams Greedy() { return {.temperature = 0}; }
 SamplingParams Seeded(uint64_t seed) { return {.temperature = 0.8f, .top_p = 0.9f, .seed = seed}; }
+// Drawn on the device by a rank that is alone.
+SamplingParams Unfiltered() { return {.temperature = 0.9f, .min_p = 0.02f, .seed = 8}; }
 SamplingParams Penalized() {
   return {.temperature = 0.9f,
           .repetition_penalty = 1.3f,
@@ -70,7 +73,7 @@ Drafter SpoiledOracle(const std::vector<TokenId>& text, int k, uint64_t seed) {
 }
 
 TEST(RankExecutorTest, EveryDegreeDrawsTheSameTokens) {
-  for (const SamplingParams& sampling : {Greedy(), Seeded(1), Penalized()}) {
+  for (const SamplingParams& sampling : {Greedy(), Seeded(1), Unfiltered(), Penalized()}) {
     std::vector<std::vector<TokenId>> generated;
     for (int num_ranks = 1; num_ranks <= 3; ++num_ranks) {
       ExecutorBench bench(PlainFolder(), num_ranks);
@@ -84,8 +87,8 @@ TEST(RankExecutorTest, EveryDegreeDrawsTheSameTokens) {
 }
 
 TEST(RankExecutorTest, SpeculationChangesNoToken) {
-  for (const SamplingParams& sampling : {Greedy(), Seeded(3), Penalized()}) {
-    ExecutorBench bench(PlainFolder(), 2);
+  for (const SamplingParams& sampling : {Greedy(), Seeded(3), Unfiltered(), Penalized()}) {
+    ExecutorBench bench(PlainFolder(), sampling.min_p > 0 ? 1 : 2);
     const SequenceStart start = Start(1, 21, 4, sampling);
     const std::vector<TokenId> plain = Generate(bench, start, PageRange(0, 40), 80).tokens;
     std::vector<TokenId> text = start.prompt;
@@ -369,6 +372,115 @@ TEST(RankExecutorTest, PlansThatExceedThePassAreInternalErrors) {
     }
     EXPECT_EQ(bench.TryStep(std::move(plan)).status().code(), absl::StatusCode::kInternal);
   }
+}
+
+// Hand-made plans whose steps overlap: each starts before the one before it is finished.
+class OverlappingSteps {
+ public:
+  explicit OverlappingSteps(const std::string& folder) : bench_(folder, 1) {}
+
+  // Starts the plan, then finishes the one before it and keeps its tokens.
+  void Step(StepPlan plan) {
+    ASSERT_TRUE(TryStart(std::move(plan)).ok());
+    if (++num_started_ > 1) Finish();
+  }
+  void Finish() {
+    --num_started_;
+    for (const SequenceResult& row : bench_.executor(0).Finish().results) {
+      finite &= row.finite;
+      tokens[row.id].insert(tokens[row.id].end(), row.token_ids.begin(), row.token_ids.end());
+    }
+  }
+  absl::Status TryStart(StepPlan plan) {
+    plan.step_id = ++step_id_;
+    return bench_.executor(0).Start(plan);
+  }
+  ExecutorBench& bench() { return bench_; }
+
+  std::map<SequenceId, std::vector<TokenId>> tokens;
+  bool finite = true;
+
+ private:
+  ExecutorBench bench_;
+  int64_t step_id_ = 0;
+  int num_started_ = 0;
+};
+
+void AddPrompt(SequenceStart start, PageId first_page, StepPlan& plan) {
+  plan.work.push_back({.id = start.id,
+                       .path = ComputePath::kPrefill,
+                       .new_pages = PageRange(first_page, 20),
+                       .num_tokens = static_cast<int>(start.prompt.size())});
+  plan.starts.push_back(std::move(start));
+}
+
+// Neighbours of every kind come, are preempted and go while steps are under way.
+TEST(RankExecutorTest, AStepMayStartBeforeTheLastOnesDrawsAreRead) {
+  const std::vector<SamplingParams> kinds = {Greedy(), Unfiltered(), Seeded(2)};
+  std::vector<std::vector<TokenId>> expected;
+  for (const SamplingParams& sampling : kinds) {
+    ExecutorBench alone(PlainFolder(), 1);
+    expected.push_back(Generate(alone, Start(1, 14, 10, sampling), PageRange(0, 20), 24).tokens);
+  }
+  OverlappingSteps steps(PlainFolder());
+  StepPlan first;
+  for (int s = 0; s < 3; ++s) AddPrompt(Start(1 + s, 14, 10, kinds[s]), 20 * s, first);
+  steps.Step(std::move(first));
+  for (int step = 0; step < 23; ++step) {
+    StepPlan plan;
+    for (int s = 0; s < 3; ++s) plan.work.push_back({.id = 1 + s, .num_tokens = 1});
+    if (step == 4) AddPrompt(Start(9, 14, 11, Unfiltered()), 60, plan);
+    if (step == 5 || step == 6) plan.work.push_back({.id = 9, .num_tokens = 1});
+    if (step == 7) {  // nobody has read what it drew last
+      plan.preempts = {9};
+      plan.work.push_back({.id = 9,
+                           .path = ComputePath::kPrefill,
+                           .new_pages = PageRange(80, 20),
+                           .num_tokens = 14});
+    }
+    if (step == 8) plan.work.push_back({.id = 9, .num_tokens = 3});
+    if (step == 9) plan.ends = {9};
+    steps.Step(std::move(plan));
+  }
+  steps.Finish();
+  for (int s = 0; s < 3; ++s) EXPECT_EQ(steps.tokens[1 + s], expected[s]) << s;
+  ExecutorBench alone(PlainFolder(), 1);
+  EXPECT_EQ(steps.tokens[9],
+            Generate(alone, Start(9, 14, 11, Unfiltered()), PageRange(0, 20), 4).tokens);
+}
+
+TEST(RankExecutorTest, ARowThatIsNotFiniteIsRunOnceMoreAndHarmsNobody) {
+  ExecutorBench alone(PoisonFolder(), 1);
+  const std::vector<TokenId> expected =
+      Generate(alone, Start(1, 12, 10, Unfiltered()), PageRange(0, 20), 4).tokens;
+  OverlappingSteps steps(PoisonFolder());
+  StepPlan first;
+  SequenceStart poisoned = Start(2, 12, 11, Greedy());
+  poisoned.prompt.back() = kPoisonToken;
+  AddPrompt(std::move(poisoned), 20, first);
+  AddPrompt(Start(1, 12, 10, Unfiltered()), 0, first);
+  steps.Step(std::move(first));
+  for (int step = 0; step < 3; ++step) {
+    StepPlan plan;
+    if (step == 0) plan.work.push_back({.id = 2, .num_tokens = 1});
+    if (step == 1) plan.ends = {2};
+    plan.work.push_back({.id = 1, .num_tokens = 1});
+    steps.Step(std::move(plan));
+    EXPECT_FALSE(steps.finite);
+  }
+  steps.Finish();
+  EXPECT_EQ(steps.tokens[1], expected);
+  EXPECT_TRUE(steps.tokens[2].empty());
+}
+
+TEST(RankExecutorTest, DraftsAfterATokenThatNobodyHasReadAreRefused) {
+  OverlappingSteps steps(PlainFolder());
+  StepPlan first;
+  AddPrompt(Start(1, 12, 10, Greedy()), 0, first);
+  ASSERT_TRUE(steps.TryStart(std::move(first)).ok());
+  StepPlan next;
+  next.work.push_back({.id = 1, .num_tokens = 1, .draft_token_ids = {5}});
+  EXPECT_EQ(steps.TryStart(std::move(next)).code(), absl::StatusCode::kInternal);
 }
 
 TEST(RankExecutorTest, ASkippedStepIsAnInternalError) {

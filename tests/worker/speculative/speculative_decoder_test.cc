@@ -39,7 +39,8 @@ class SpeculativeDecoderTest : public ::testing::Test {
     plan.starts.push_back({1, {5, 6}, {}});
     plan.work.push_back(
         {.id = 1, .path = ComputePath::kPrefill, .new_pages = {0}, .num_tokens = 2});
-    const auto step = decoder_.Step(plan, {});
+    decoder_.Start(plan, {});
+    const auto step = decoder_.Finish();
     ASSERT_TRUE(step.ok());
     tokens_ = {5, 6, step->result.results[0].token_ids[0]};
   }
@@ -49,7 +50,8 @@ class SpeculativeDecoderTest : public ::testing::Test {
     StepPlan plan{.step_id = ++step_id_};
     plan.work.push_back({.id = 1, .num_tokens = 1});
     const ProposalRow row{1, tokens_, PrefixHash(tokens_), asked};
-    auto step = decoder_.Step(plan, {&row, 1});
+    decoder_.Start(plan, {&row, 1});
+    auto step = decoder_.Finish();
     EXPECT_TRUE(step.ok());
     for (TokenId id : step->result.results[0].token_ids) {
       EXPECT_EQ(id, testing::ScriptedNext({}, tokens_, 100)) << "drafts change no token";
