@@ -182,6 +182,7 @@ StartedStep EngineThread::Decode(ScheduledStep& step) {
 }
 
 absl::StatusOr<bool> EngineThread::RunStep() {
+  if (!flights_.empty()) ForeseeDrafts();
   RETURN_IF_ERROR(FinishDueSteps());
   if (StartStep()) {
     RETURN_IF_ERROR(FinishDueSteps());
@@ -192,10 +193,32 @@ absl::StatusOr<bool> EngineThread::RunStep() {
   return true;
 }
 
-// What the last step drew is needed where drafts follow it, or its fate is still open.
+// The next step's drafts follow from what the last step drew, and so does the fate of its own.
 bool EngineThread::MayRunAhead() const {
-  return executor_->runs_ahead() && !HasDrafts(*flights_.back().step.plan) &&
-         scheduler_.MayRunAhead();
+  const bool drafts_follow = foreseen_.has_value() && !foreseen_->empty();
+  return executor_->runs_ahead() && !drafts_follow && !HasDrafts(*flights_.back().step.plan) &&
+         scheduler_.DrawsOnDevices();
+}
+
+// The policy is asked once a step.
+void EngineThread::ForeseeDrafts() {
+  const std::vector<DraftLimit> limits = scheduler_.DraftLimits();
+  const std::vector<int> chosen = decoder_.ChooseDrafts(limits);
+  foreseen_.emplace();
+  for (size_t i = 0; i < limits.size(); ++i) {
+    if (chosen[i] > 0) (*foreseen_)[limits[i].id] = chosen[i];
+  }
+}
+
+// Those that have joined since they were foreseen have none.
+std::vector<int> EngineThread::ChooseDrafts(absl::Span<const DraftLimit> limits) {
+  if (!foreseen_.has_value()) return decoder_.ChooseDrafts(limits);
+  std::vector<int> chosen;
+  for (const auto& [id, most] : limits) {
+    const auto it = foreseen_->find(id);
+    chosen.push_back(it == foreseen_->end() ? 0 : std::min(it->second, most));
+  }
+  return chosen;
 }
 
 absl::Status EngineThread::FinishDueSteps() {
@@ -208,7 +231,8 @@ absl::Status EngineThread::FinishDueSteps() {
 bool EngineThread::StartStep() {
   Flight flight{.start = clock_->Now()};
   std::optional<ScheduledStep> step = scheduler_.Schedule(
-      [this](absl::Span<const DraftLimit> limits) { return decoder_.ChooseDrafts(limits); });
+      [this](absl::Span<const DraftLimit> limits) { return ChooseDrafts(limits); });
+  foreseen_.reset();
   if (!step.has_value()) return false;
   const absl::Duration scheduled = clock_->Now();
   flight.step = Decode(*step);

@@ -3,6 +3,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -52,6 +53,8 @@ class EngineThread {
   absl::Status FinishStep();
   absl::Status FinishDueSteps();
   bool MayRunAhead() const;
+  void ForeseeDrafts();
+  std::vector<int> ChooseDrafts(absl::Span<const DraftLimit> limits);
   StartedStep Decode(ScheduledStep& step);
   void Deliver(std::vector<Progress> progress, StepStats& stats);
   void Measure(const Progress& progress, Stream& stream, StepStats& stats);
@@ -71,6 +74,9 @@ class EngineThread {
   SpeculativeDecoder decoder_;
   std::deque<Flight> flights_;  // oldest first: at most one, and one more while a step is started
   absl::Duration last_finish_ = -absl::InfiniteDuration();
+  // Drafts of the next step, where they are chosen before it is scheduled: whether to finish the
+  // last one first depends on them.
+  std::optional<absl::flat_hash_map<SequenceId, int>> foreseen_;
   absl::flat_hash_map<SequenceId, std::unique_ptr<Stream>> streams_;  // by the first choice's id
 };
 

@@ -44,7 +44,7 @@ bool Scheduler::KnownTokensWait() const {
 
 // Drafts share what the decoding rows leave, level by level; half of it while known tokens wait, or
 // long drafts would starve them.
-std::vector<int> Scheduler::ChooseDrafts(DraftChooser choose_drafts) const {
+std::vector<DraftLimit> Scheduler::DraftLimits() const {
   std::vector<DraftLimit> limits;
   std::vector<int> wanted;
   for (const Sequence* sequence : pool_.running()) {
@@ -63,6 +63,11 @@ std::vector<int> Scheduler::ChooseDrafts(DraftChooser choose_drafts) const {
       given = true;
     }
   }
+  return limits;
+}
+
+std::vector<int> Scheduler::ChooseDrafts(DraftChooser choose_drafts) const {
+  const std::vector<DraftLimit> limits = DraftLimits();
   std::vector<int> chosen = choose_drafts(limits);
   CHECK_EQ(chosen.size(), limits.size());
   for (size_t i = 0; i < limits.size(); ++i) {
@@ -137,9 +142,9 @@ void Scheduler::Assume(const StepPlan& plan) {
   assumed_.push_back(plan.step_id);
 }
 
-bool Scheduler::MayRunAhead() const {
+bool Scheduler::DrawsOnDevices() const {
   return std::all_of(pool_.running().begin(), pool_.running().end(), [](const Sequence* sequence) {
-    return sequence->max_draft_tokens == 0 && DrawChoiceOf(sequence->sampling).has_value();
+    return DrawChoiceOf(sequence->sampling).has_value();
   });
 }
 

@@ -78,9 +78,10 @@ class Scheduler {
   // else the last one's. Sequences that stopped, or were not finite, have then ended. Those that
   // ended before are passed over.
   std::vector<Progress> Apply(const StepPlan& plan, const StepResult& result);
-  // Whether every running sequence draws on its own, so that running ahead holds up nobody: no
-  // drafts, and nothing that the host draws.
-  bool MayRunAhead() const;
+  // Whether nothing that runs is drawn by the host: then running ahead holds up nobody.
+  bool DrawsOnDevices() const;
+  // Those that decode, and how many drafts each may verify in the next step.
+  std::vector<DraftLimit> DraftLimits() const;
 
   const Sequence* Find(SequenceId id) const { return pool_.Find(id); }  // valid until it ends
   int num_running() const { return static_cast<int>(pool_.running().size()); }

@@ -33,11 +33,15 @@ absl::StatusOr<std::unique_ptr<DraftModel>> DraftModel::Load(const DraftModelOpt
   ASSIGN_OR_RETURN(model->runner_,
                    ModelRunner::Create(runner, config, checkpoint, backend, model->comm_.get()));
   RETURN_IF_ERROR(checkpoint.CheckAllRead());
+  model->chains_ = options.chains.value_or(options.device.kind == DeviceKind::kCuda);
+  for (int pass = 0; pass < kMaxChain; ++pass) {
+    model->reads_.push_back(
+        backend->MakeLateRead(runner.max_logits * static_cast<int64_t>(sizeof(TokenId))));
+  }
   model->sampler_ = std::make_unique<ShardSampler>(backend, model->runner_->vocab_shard(), 1);
   return model;
 }
 
-// Empty if the host has to draw one of them.
 std::vector<DrawChoice> DraftModel::ChoicesOf(absl::Span<const SampleRow> samples) const {
   std::vector<DrawChoice> choices;
   for (const SampleRow& sample : samples) {
@@ -48,21 +52,29 @@ std::vector<DrawChoice> DraftModel::ChoicesOf(absl::Span<const SampleRow> sample
   return choices;
 }
 
-absl::StatusOr<std::vector<SampledToken>> DraftModel::DrawOnDevice(
-    absl::Span<const BatchRow> rows, absl::Span<const DrawChoice> choices) {
+absl::Status DraftModel::Start(int pass, absl::Span<const BatchRow> rows,
+                               absl::Span<const DrawChoice> choices) {
   RETURN_IF_ERROR(runner_->Forward(rows, choices).status());
-  std::vector<TokenId> drawn(choices.size());
-  const auto count = static_cast<int64_t>(choices.size());
-  backend_->CopyToHost(runner_->drawn().Rows(0, count), drawn.data());
-  std::vector<SampledToken> tokens;
-  for (const TokenId id : drawn) tokens.push_back({.id = id, .finite = id != kNoToken});
-  return tokens;
+  reads_[pass]->Start(runner_->drawn().Rows(0, static_cast<int64_t>(choices.size())));
+  return absl::OkStatus();
+}
+
+std::vector<TokenId> DraftModel::Read(int pass, int num_draws) {
+  std::vector<TokenId> drawn(num_draws);
+  reads_[pass]->Finish(drawn.data());
+  return drawn;
 }
 
 absl::StatusOr<std::vector<SampledToken>> DraftModel::Run(absl::Span<const BatchRow> rows,
                                                           absl::Span<const SampleRow> samples) {
-  const std::vector<DrawChoice> choices = ChoicesOf(samples);
-  if (!choices.empty()) return DrawOnDevice(rows, choices);
+  if (const std::vector<DrawChoice> choices = ChoicesOf(samples); !choices.empty()) {
+    RETURN_IF_ERROR(Start(0, rows, choices));
+    std::vector<SampledToken> tokens;
+    for (const TokenId id : Read(0, static_cast<int>(choices.size()))) {
+      tokens.push_back({.id = id, .finite = id != kNoToken});
+    }
+    return tokens;
+  }
   ASSIGN_OR_RETURN(const TensorView logits, runner_->Forward(rows));
   return sampler_->Sample(logits, samples,
                           [](absl::Span<const std::byte> send, absl::Span<std::byte> recv) {

@@ -181,45 +181,120 @@ int DraftModelProposer::FinalPosition(const Chunk& chunk) {
   return std::max(entry.state_position, std::min(end, committed - 1));
 }
 
-absl::Status DraftModelProposer::RunPass(absl::Span<Chunk> chunks) {
-  std::vector<BatchRow> rows;
-  std::vector<SampleRow> samples;
-  int num_tokens = 0;
+DraftModelProposer::Pass DraftModelProposer::PassOf(absl::Span<const Chunk> chunks) {
+  Pass pass;
   for (const Chunk& chunk : chunks) {
     const Entry& entry = *chunk.drafting->entry;
-    rows.push_back({.token_ids = chunk.tokens,
-                    .first_position = static_cast<int>(entry.fed.size()),
-                    .page_table = entry.cursor.page_table,
-                    .num_logits = chunk.draws ? 1 : 0,
-                    .state_slot = entry.cursor.state_slot,
-                    .final_position = FinalPosition(chunk),
-                    .state_position = entry.state_position});
-    num_tokens += static_cast<int>(chunk.tokens.size());
+    pass.rows.push_back({.token_ids = chunk.tokens,
+                         .first_position = static_cast<int>(entry.fed.size()),
+                         .page_table = entry.cursor.page_table,
+                         .num_logits = chunk.draws ? 1 : 0,
+                         .state_slot = entry.cursor.state_slot,
+                         .final_position = FinalPosition(chunk),
+                         .state_position = entry.state_position,
+                         .pending_draw = chunk.pending_draw});
+    pass.num_tokens += static_cast<int>(chunk.tokens.size());
     if (!chunk.draws) continue;
-    samples.push_back({.params = &entry.sampling,
-                       .history = chunk.drafting->row->tokens,
-                       .prompt_tokens = entry.prompt_tokens,
-                       .drafts = chunk.drafting->drafts});
+    pass.samples.push_back({.params = &entry.sampling,
+                            .history = chunk.drafting->row->tokens,
+                            .prompt_tokens = entry.prompt_tokens,
+                            .drafts = chunk.drafting->drafts});
   }
-  const absl::Duration start = clock_->Now();
-  ASSIGN_OR_RETURN(const std::vector<SampledToken> drawn, model_->Run(rows, samples));
-  pass_cost_.Add(num_tokens, absl::ToDoubleSeconds(clock_->Now() - start));
+  return pass;
+}
 
+// A pass with the chunk has been started.
+void DraftModelProposer::Feed(const Chunk& chunk) {
+  Entry& entry = *chunk.drafting->entry;
+  entry.state_position = FinalPosition(chunk);
+  entry.fed.insert(entry.fed.end(), chunk.tokens.begin(), chunk.tokens.end());
+  cache_->Commit(entry.cursor, static_cast<int>(chunk.tokens.size()));
+}
+
+void DraftModelProposer::TakeDraw(TokenId drawn, Drafting& drafting) {
+  if (drawn == kNoToken) drafting.stopped = true;
+  if (!drafting.stopped) drafting.drafts.push_back(drawn);
+}
+
+absl::Status DraftModelProposer::RunPass(absl::Span<Chunk> chunks) {
+  const Pass pass = PassOf(chunks);
+  const absl::Duration start = clock_->Now();
+  ASSIGN_OR_RETURN(const std::vector<SampledToken> drawn, model_->Run(pass.rows, pass.samples));
+  pass_cost_.Add(pass.num_tokens, absl::ToDoubleSeconds(clock_->Now() - start));
   size_t next = 0;
-  for (Chunk& chunk : chunks) {
-    Entry& entry = *chunk.drafting->entry;
-    entry.state_position = FinalPosition(chunk);
-    entry.fed.insert(entry.fed.end(), chunk.tokens.begin(), chunk.tokens.end());
-    cache_->Commit(entry.cursor, static_cast<int>(chunk.tokens.size()));
-    if (!chunk.draws) continue;
-    const SampledToken& token = drawn[next++];
-    if (token.finite) {
-      chunk.drafting->drafts.push_back(token.id);
-    } else {
-      chunk.drafting->stopped = true;
-    }
+  for (const Chunk& chunk : chunks) {
+    Feed(chunk);
+    if (chunk.draws) TakeDraw(drawn[next++].id, *chunk.drafting);
   }
   return absl::OkStatus();
+}
+
+// All that the rows have left is to draw, and the device can do it.
+bool DraftModelProposer::MayChain(absl::Span<const Chunk> chunks, int num_rows) const {
+  return model_->chains() && static_cast<int>(chunks.size()) == num_rows &&
+         std::all_of(chunks.begin(), chunks.end(),
+                     [](const Chunk& chunk) { return chunk.draws; }) &&
+         !model_->ChoicesOf(PassOf(chunks).samples).empty();
+}
+
+// The rows that want another draft after `num_drawn` of this chain, and have room to feed the last.
+std::vector<DraftModelProposer::Chunk> DraftModelProposer::NextLinks(absl::Span<const Chunk> chunks,
+                                                                     int num_drawn) {
+  static constexpr TokenId kUnread[] = {kNoToken};
+  std::vector<Chunk> next;
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    Drafting& drafting = *chunks[i].drafting;
+    const int drafts = static_cast<int>(drafting.drafts.size()) + num_drawn;
+    if (drafts >= drafting.wanted || !Reserve(*drafting.entry, 1)) continue;
+    next.push_back({&drafting, kUnread, true, static_cast<int>(i)});
+  }
+  return next;
+}
+
+// As many passes as are expected to end in time, one after the other on the device. What a pass
+// feeds is known by its place until all of them are read.
+absl::Status DraftModelProposer::RunChain(std::vector<Chunk> chunks, absl::Duration left) {
+  const double cost = pass_cost_.Seconds(static_cast<double>(chunks.size()));
+  int most = 1;
+  while (most < DraftModel::kMaxChain && cost > 0 &&
+         (most + 1) * cost <= absl::ToDoubleSeconds(left)) {
+    ++most;
+  }
+  const absl::Duration start = clock_->Now();
+  std::vector<std::vector<Drafting*>> drawing;  // by pass
+  int num_tokens = 0;
+  while (!chunks.empty() && static_cast<int>(drawing.size()) < most) {
+    const Pass pass = PassOf(chunks);
+    RETURN_IF_ERROR(model_->Start(static_cast<int>(drawing.size()), pass.rows,
+                                  model_->ChoicesOf(pass.samples)));
+    num_tokens += pass.num_tokens;
+    drawing.emplace_back();
+    for (const Chunk& chunk : chunks) {
+      Feed(chunk);
+      drawing.back().push_back(chunk.drafting);
+    }
+    chunks = NextLinks(chunks, static_cast<int>(drawing.size()));
+  }
+  for (size_t pass = 0; pass < drawing.size(); ++pass) {
+    const std::vector<TokenId> drawn =
+        model_->Read(static_cast<int>(pass), static_cast<int>(drawing[pass].size()));
+    for (size_t i = 0; i < drawn.size(); ++i) TakeDraw(drawn[i], *drawing[pass][i]);
+  }
+  for (Drafting* drafting : drawing[0]) NameUnread(*drafting);
+  num_chained_passes_ += static_cast<int64_t>(drawing.size()) - 1;
+  const double passes = static_cast<double>(drawing.size());
+  pass_cost_.Add(num_tokens / passes, absl::ToDoubleSeconds(clock_->Now() - start) / passes);
+  return absl::OkStatus();
+}
+
+// Drafts that were fed before they were read. What follows a row that is not finite stays unnamed:
+// it equals no token, so the next call feeds its position again.
+void DraftModelProposer::NameUnread(Drafting& drafting) {
+  const size_t committed = drafting.row->tokens.size();
+  std::vector<TokenId>& fed = drafting.entry->fed;
+  for (size_t i = committed; i < fed.size() && i - committed < drafting.drafts.size(); ++i) {
+    fed[i] = drafting.drafts[i - committed];
+  }
 }
 
 std::vector<std::vector<TokenId>> DraftModelProposer::Propose(absl::Span<const ProposalRow> rows,
@@ -237,7 +312,10 @@ std::vector<std::vector<TokenId>> DraftModelProposer::Propose(absl::Span<const P
     if (max_tokens == 0) break;
     std::vector<Chunk> chunks = PlanPass(batch, max_tokens);
     if (chunks.empty()) break;
-    if (const absl::Status status = RunPass(absl::MakeSpan(chunks)); !status.ok()) {
+    const absl::Status status = MayChain(chunks, num_rows)
+                                    ? RunChain(std::move(chunks), end - clock_->Now())
+                                    : RunPass(absl::MakeSpan(chunks));
+    if (!status.ok()) {
       LOG(WARNING) << "draft: " << LogText(status.ToString());
       ++outcome_.error;
       break;

@@ -17,7 +17,8 @@ namespace krait {
 // V its cache holds. A call moves it back to where they part from what has been committed, catches
 // up in chunks, then draws one draft a pass for all rows together, with the target's noise and
 // processors over its own path. It measures its passes and starts none that would not end within
-// the budget, but always one: then the next call is further.
+// the budget, but always one: then the next call is further. Where the device draws, all of these
+// passes are started together and read once (DraftModelOptions::chains).
 //
 // Sequences beyond max_sequences, or beyond its pages, push out those that were used longest ago;
 // these begin again when they are asked for. What Begin told is kept until Release.
@@ -42,6 +43,8 @@ class DraftModelProposer final : public Proposer {
   int max_sequences() const { return max_sequences_; }
   int num_cached() const;  // sequences that hold pages
   const CacheManager& cache() const { return *cache_; }
+  // Passes that were started before the one before them was read.
+  int64_t num_chained_passes() const { return num_chained_passes_; }
 
  private:
   struct Entry {
@@ -69,6 +72,13 @@ class DraftModelProposer final : public Proposer {
     Drafting* drafting = nullptr;
     absl::Span<const TokenId> tokens;
     bool draws = false;
+    int pending_draw = -1;  // BatchRow's: `tokens` is what this row of the pass before has drawn
+  };
+  // A pass's rows, and those of their logits.
+  struct Pass {
+    std::vector<BatchRow> rows;
+    std::vector<SampleRow> samples;
+    int num_tokens = 0;
   };
 
   DraftModelProposer(const Clock* clock, int max_sequences)
@@ -83,7 +93,14 @@ class DraftModelProposer final : public Proposer {
   bool EvictOldest();
   void Drop(Entry& entry);
   static int FinalPosition(const Chunk& chunk);
+  static Pass PassOf(absl::Span<const Chunk> chunks);
   absl::Status RunPass(absl::Span<Chunk> chunks);
+  bool MayChain(absl::Span<const Chunk> chunks, int num_rows) const;
+  absl::Status RunChain(std::vector<Chunk> chunks, absl::Duration left);
+  std::vector<Chunk> NextLinks(absl::Span<const Chunk> chunks, int num_drawn);
+  void Feed(const Chunk& chunk);
+  static void TakeDraw(TokenId drawn, Drafting& drafting);
+  static void NameUnread(Drafting& drafting);
   void Count(const std::vector<Drafting>& batch);
 
   const Clock* const clock_;
@@ -94,6 +111,7 @@ class DraftModelProposer final : public Proposer {
   absl::flat_hash_map<SequenceId, std::unique_ptr<Entry>> entries_;
   LinearCost pass_cost_{0.05};
   int64_t call_ = 0;
+  int64_t num_chained_passes_ = 0;
   ProposalOutcome outcome_;
 };
 

@@ -138,10 +138,11 @@ class EqualityTest : public ::testing::Test {
     return config;
   }
 
-  std::unique_ptr<Proposer> Draft(const std::string& name, const Clock* clock) const {
+  std::unique_ptr<Proposer> Draft(const std::string& name, const Clock* clock,
+                                  bool chains = false) const {
     if (name == "none") return nullptr;
     if (name == "ngram") return std::make_unique<NgramProposer>(NgramOptions{.min_ngram = 1});
-    DraftModelOptions options{.model_path = Path(name), .max_sequences = 8};
+    DraftModelOptions options{.model_path = Path(name), .max_sequences = 8, .chains = chains};
     options.runner.weight_dtype = DType::kF32;
     options.runner.num_pages = 400;
     auto proposer = DraftModelProposer::Create(options, clock);
@@ -499,7 +500,7 @@ TEST_P(DraftEqualityTest, AnyKEqualsNone) {
     EngineConfig config = Config();
     config.fixed_draft_tokens = true;
     config.max_draft_tokens = k;
-    ExpectEqualsReference(RunAlone(*Make(config, Draft(name, &clock_)), Generations()),
+    ExpectEqualsReference(RunAlone(*Make(config, Draft(name, &clock_, k % 2 == 1)), Generations()),
                           absl::StrCat(name, " k=", k));
     draft_tokens += observer_.draft_tokens;
     accepted_tokens += observer_.accepted_tokens;
@@ -796,6 +797,39 @@ TEST_P(RunsAheadTest, AmongOthersThatCannotEqualsAlone) {
   EXPECT_EQ(engine->Load().pages_used, 0);
   EXPECT_GT(observer_.steps_ahead, 10);
   EXPECT_GT(observer_.accepted_tokens, 10);
+}
+
+// Hardly ever right.
+class WrongProposer final : public Proposer {
+ public:
+  void Begin(SequenceId, absl::Span<const TokenId>, int, const SamplingParams&) override {}
+  void Release(SequenceId) override {}
+  ProposalOutcome last_outcome() const override { return {}; }
+  std::vector<std::vector<TokenId>> Propose(absl::Span<const ProposalRow> rows,
+                                            absl::Duration) override {
+    std::vector<std::vector<TokenId>> drafts;
+    for (const ProposalRow& row : rows) {
+      drafts.emplace_back();
+      for (int i = 0; i < row.num_draft_tokens; ++i) {
+        drafts.back().push_back(static_cast<TokenId>(random_() % 512));
+      }
+    }
+    return drafts;
+  }
+
+ private:
+  std::mt19937 random_{5};
+};
+
+// Drafts that do not pay are soon asked for now and then only, and the steps between run ahead.
+TEST_P(RunsAheadTest, StepsWithoutDraftsDoSoBetweenThoseWithThem) {
+  const std::vector<Output> expected = StepByStep();
+  EngineConfig config = Ahead();
+  config.max_draft_tokens = 4;
+  auto engine = Make(config, std::make_unique<WrongProposer>());
+  for (int round = 0; round < 3; ++round) ExpectSameTogether(*engine, expected);
+  EXPECT_GT(observer_.draft_tokens, 10);
+  EXPECT_GT(observer_.steps_ahead, 20);
 }
 
 // A draft that dies, comes back, and now and then lies.

@@ -90,6 +90,42 @@ TEST_F(DraftModelProposerTest, DraftsDoNotDependOnWhatWasDraftedBefore) {
   }
 }
 
+// Rows that want different numbers of drafts, some right, one that the host draws now and then.
+TEST_F(DraftModelProposerTest, ChainedPassesDraftTheSame) {
+  clock_.step = absl::Milliseconds(1);
+  DraftModelOptions options = Options();
+  options.chains = true;
+  auto chained = Make(options), plain = Make();
+  SamplingParams filtered = sampling_;
+  filtered.top_k = 20;
+  std::vector<std::vector<TokenId>> tokens;
+  for (SequenceId id = 0; id < 3; ++id) {
+    tokens.push_back(Prompt(20 + 7 * static_cast<int>(id), static_cast<uint32_t>(id)));
+    for (auto* each : {chained.get(), plain.get()}) {
+      each->Begin(id, tokens[id], static_cast<int>(tokens[id].size()),
+                  id == 2 ? filtered : sampling_);
+    }
+  }
+  std::mt19937 random(2);
+  for (int round = 0; round < 40; ++round) {
+    std::vector<ProposalRow> rows;
+    for (SequenceId id = 0; id < (round % 4 == 0 ? 3 : 2); ++id) {
+      rows.push_back({id, tokens[id], PrefixHash(tokens[id]), static_cast<int>(random() % 9)});
+    }
+    const auto drafts = chained->Propose(rows, absl::InfiniteDuration());
+    ASSERT_EQ(drafts, plain->Propose(rows, absl::InfiniteDuration())) << "round=" << round;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      ASSERT_EQ(static_cast<int>(drafts[i].size()), rows[i].num_draft_tokens);
+      const size_t accepted = random() % (drafts[i].size() + 1);
+      std::vector<TokenId>& known = tokens[rows[i].id];
+      known.insert(known.end(), drafts[i].begin(), drafts[i].begin() + accepted);
+      known.push_back(random() % kVocab);
+    }
+  }
+  EXPECT_GT(chained->num_chained_passes(), 50);
+  EXPECT_EQ(plain->num_chained_passes(), 0);
+}
+
 TEST_F(DraftModelProposerTest, ARowWhoseDraftIsNotFiniteGetsNoneAndItsNeighbourAll) {
   constexpr TokenId kOverflow = 77;
   testing::TinyModel model = testing::MakeTinyModel();
@@ -104,15 +140,20 @@ TEST_F(DraftModelProposerTest, ARowWhoseDraftIsNotFiniteGetsNoneAndItsNeighbourA
   alone->Begin(1, good, 30, sampling_);
   const std::vector<TokenId> expected = Propose(*alone, 1, good, 5);
   ASSERT_EQ(expected.size(), 5u);
-  auto proposer = Make(options);
-  proposer->Begin(1, bad, 30, sampling_);
-  proposer->Begin(2, good, 30, sampling_);
-  const ProposalRow rows[] = {{1, bad, PrefixHash(bad), 5}, {2, good, PrefixHash(good), 5}};
-  for (int round = 0; round < 2; ++round) {
-    const auto drafts = proposer->Propose(rows, absl::InfiniteDuration());
-    EXPECT_TRUE(drafts[0].empty()) << round;
-    EXPECT_EQ(drafts[1], expected) << round;
-    EXPECT_EQ(proposer->last_outcome().ok, 1);
+  clock_.step = absl::Milliseconds(1);
+  for (const bool chains : {false, true}) {
+    options.chains = chains;
+    auto proposer = Make(options);
+    proposer->Begin(1, bad, 30, sampling_);
+    proposer->Begin(2, good, 30, sampling_);
+    const ProposalRow rows[] = {{1, bad, PrefixHash(bad), 5}, {2, good, PrefixHash(good), 5}};
+    for (int round = 0; round < 3; ++round) {
+      const auto drafts = proposer->Propose(rows, absl::InfiniteDuration());
+      EXPECT_TRUE(drafts[0].empty()) << round;
+      EXPECT_EQ(drafts[1], expected) << round;
+      EXPECT_EQ(proposer->last_outcome().ok, 1);
+    }
+    EXPECT_EQ(proposer->num_chained_passes() > 0, chains);
   }
 }
 
