@@ -714,6 +714,15 @@ TEST_P(RunsAheadTest, EqualsStepByStep) {
   EXPECT_LT(observer_.steps_ahead, observer_.steps) << "the first of a generation follows nothing";
 }
 
+// An end that is known beforehand costs no step more; one that a token decides may.
+TEST_P(RunsAheadTest, AKnownLengthTakesNoStepMore) {
+  auto engine = Make(Ahead(), nullptr);
+  RunAlone(*engine, {Plain()[0], Plain()[0], Plain()[0]});
+  engine.reset();
+  EXPECT_EQ(observer_.steps, 3 * kMaxTokens);
+  EXPECT_EQ(observer_.steps_ahead, 3 * (kMaxTokens - 1));
+}
+
 // Of a group of ranks, which draw on the host: then all is known at once, and still finished late.
 TEST_P(RunsAheadTest, RanksThatDrawOnTheHostDoToo) {
   const std::vector<Output> expected = StepByStep();
