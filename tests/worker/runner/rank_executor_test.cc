@@ -104,6 +104,32 @@ TEST(RankExecutorTest, SpeculationChangesNoToken) {
   }
 }
 
+// Two tokens that would be drawn for ever, were each not penalized out of reach once it is output.
+// Both stand in the prompt, which presence does not look at.
+TEST(RankExecutorTest, PresenceLooksAtTheOutputFromItsFirstTokenOnAndAtDrafts) {
+  constexpr TokenId kFirst = 9, kSecond = 7;
+  SamplingParams sampling = Greedy();
+  sampling.presence_penalty = 1000;
+  sampling.logit_bias = {{kSecond, 300}, {kFirst, 600}};
+  SequenceStart start = Start(1, 20, 2, sampling);
+  start.prompt[3] = kFirst;
+  start.prompt[4] = kSecond;
+  ExecutorBench bench(PlainFolder(), 2);
+  const std::vector<TokenId> plain = Generate(bench, start, PageRange(0, 20), 10).tokens;
+  EXPECT_EQ(plain[0], kFirst);
+  EXPECT_EQ(plain[1], kSecond);
+  EXPECT_EQ(std::set<TokenId>(plain.begin(), plain.end()).size(), plain.size()) << "all distinct";
+
+  start.id = 2;
+  const Generation drafted =
+      Generate(bench, start, PageRange(20, 20), 10, [&](const std::vector<TokenId>& known) {
+        return known.size() == start.prompt.size() + 1 ? std::vector<TokenId>{kSecond, kSecond}
+                                                       : std::vector<TokenId>{};
+      });
+  EXPECT_EQ(drafted.accepted, (std::vector<int>{1})) << "the row after the draft sees it";
+  EXPECT_EQ(drafted.tokens, plain);
+}
+
 TEST(RankExecutorTest, ChunkedPrefillDrawsTheSameTokens) {
   ExecutorBench bench(PlainFolder(), 1);
   const auto generate = [&](SequenceId id, int chunk) {

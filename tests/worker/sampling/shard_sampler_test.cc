@@ -346,6 +346,27 @@ TEST(ShardSamplerTest, TopKOfTiesKeepsTheLowestIds) {
   for (int id = 0; id < kVocab; ++id) EXPECT_EQ(seen[id] > 0, id < 5) << id;
 }
 
+// Whether min_p alone filters or lists are cut: what has exactly min_p of the likeliest token's
+// probability may be drawn, what has less may not.
+TEST(ShardSamplerTest, ATokenAtMinPsLimitMayBeDrawn) {
+  const std::vector<TokenId> history = {0};
+  const float limit = static_cast<float>(std::log(0.25));
+  for (const int top_k : {0, 3}) {
+    for (const bool below : {false, true}) {
+      std::vector<float> logits(kVocab, -100.0f);
+      logits[3] = 0;
+      logits[650] = below ? std::nextafter(limit, -2.0f) : limit;
+      SamplingParams params{.temperature = 1, .top_k = top_k, .min_p = 0.25f};
+      int drawn = 0;
+      for (params.seed = 0; params.seed < 100; ++params.seed) {
+        const SampleRow row{&params, history, 1, {}};
+        for (int shards : {1, 3}) drawn += DrawSharded({logits}, {&row, 1}, shards)[0].id == 650;
+      }
+      EXPECT_EQ(drawn > 0, !below) << "top_k=" << top_k;
+    }
+  }
+}
+
 // A reduced head draws with the noise of the target's ids: a draft whose logits are the target's
 // draws the same token whenever its vocabulary has it.
 TEST(ShardSamplerTest, AReducedVocabularySharesTheNoiseByTargetId) {
