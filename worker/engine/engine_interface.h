@@ -41,7 +41,8 @@ class TokenSink {
   // Last call: OK after every choice had an event with a finish reason or was stopped (StopChoice),
   // then without such an event; else why all ended early
   // (CANCELLED, DEADLINE_EXCEEDED, INTERNAL for non-finite logits, UNAVAILABLE, RESOURCE_EXHAUSTED
-  // if it was paused for too long).
+  // if it was paused for too long). Until it returns the request's id is not free: it must not
+  // submit another request.
   virtual void OnEnd(const absl::Status& status) = 0;
 };
 
@@ -70,7 +71,9 @@ struct EngineLoad {
   bool draft_connected = false;
 };
 
-// A running engine as its server sees it. Thread-safe; no call waits for a step.
+// A running engine as its server sees it. Thread-safe; no call waits for a step. An id means one
+// request until its OnEnd has returned: what is said of it before never reaches the next of that
+// id.
 class EngineInterface {
  public:
   virtual ~EngineInterface() = default;

@@ -318,8 +318,9 @@ void EngineThread::Finish(SequenceId request, const absl::Status& status) {
     scheduler_.End(id);
     decoder_.Release(id);
   }
-  mailbox_->Forget(stream->request_id());
+  mailbox_->BeginEnd(stream->request_id());
   stream->End(status);
+  mailbox_->Forget(stream->request_id());
   observer_->OnFinished(status, stream->finish_reason(), stream->prompt_tokens(),
                         stream->num_sent(), clock_->Now() - stream->submitted());
   PublishLoad();

@@ -7,6 +7,10 @@ namespace krait {
 absl::Status Mailbox::Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink,
                              absl::Duration now) {
   absl::MutexLock lock(&mutex_);
+  const auto settled = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return ending_ != request.request_id;
+  };
+  mutex_.Await(absl::Condition(&settled));
   if (!closed_.ok()) return closed_;
   if (draining_) return absl::UnavailableError("draining");
   if (live_.contains(request.request_id)) {
@@ -80,8 +84,14 @@ bool Mailbox::Take(absl::Duration timeout, Commands& commands) {
   return closed_.ok();
 }
 
+void Mailbox::BeginEnd(const std::string& request_id) {
+  absl::MutexLock lock(&mutex_);
+  ending_ = request_id;
+}
+
 void Mailbox::Forget(const std::string& request_id) {
   absl::MutexLock lock(&mutex_);
+  ending_.reset();
   live_.erase(request_id);
 }
 

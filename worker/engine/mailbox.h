@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,9 +56,12 @@ class Mailbox {
   // For the engine thread. Moves all commands into `commands`; waits for the first one for at most
   // `timeout`. False once closed, with what had been submitted until then.
   bool Take(absl::Duration timeout, Commands& commands);
-  // The request is about to end: its id may be used again.
+  // The request's sink is about to be told of its end. Until Forget its id still means this
+  // request, whoever is about to submit the same one waits.
+  void BeginEnd(const std::string& request_id);
+  // The sink has been told: the id may be used again.
   void Forget(const std::string& request_id);
-  // Its sink has been told.
+  // Nothing of the request is left.
   void Ended(int num_choices);
   void SetLoad(const EngineLoad& load);
 
@@ -66,7 +70,8 @@ class Mailbox {
   mutable absl::Mutex mutex_;
   Commands commands_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, SequenceId> live_ ABSL_GUARDED_BY(mutex_);
-  int num_unended_ ABSL_GUARDED_BY(mutex_) = 0;  // choices
+  std::optional<std::string> ending_ ABSL_GUARDED_BY(mutex_);  // of live_
+  int num_unended_ ABSL_GUARDED_BY(mutex_) = 0;                // choices
   SequenceId next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);  // not OK: closed

@@ -295,6 +295,49 @@ TEST_F(EngineTest, RefusesWhatCouldDoHarmAndNamesTheField) {
   EXPECT_TRUE(engine_->Submit(full, std::make_shared<ChoicesLog>(8)).ok());
 }
 
+// Told of its end, submits the same id from another thread and then says what a call does that does
+// not know of the end yet: that it was cancelled.
+class ResubmittingSink final : public TokenSink {
+ public:
+  explicit ResubmittingSink(std::function<void()> submit, std::function<void()> cancel)
+      : submit_(std::move(submit)), cancel_(std::move(cancel)) {}
+  ~ResubmittingSink() override { submitter_.join(); }
+
+  void OnTokens(TokenEvent) override {}
+  void OnEnd(const absl::Status& status) override {
+    EXPECT_TRUE(status.ok()) << status;
+    submitter_ = std::thread([this] {
+      submit_();
+      submitted_.Notify();
+    });
+    submitted_.WaitForNotificationWithTimeout(absl::Milliseconds(100));
+    EXPECT_FALSE(submitted_.HasBeenNotified()) << "the id has two requests";
+    cancel_();
+  }
+
+ private:
+  const std::function<void()> submit_, cancel_;
+  std::thread submitter_;
+  absl::Notification submitted_;
+};
+
+TEST_F(EngineTest, AnIdIsFreeOnceItsEndWasDelivered) {
+  Start();
+  std::shared_ptr<SinkLog> second;
+  {
+    auto first = std::make_shared<ResubmittingSink>(
+        [&] { second = Submit(Request("a", 4, 8)); },
+        [&] { engine_->Abort("a", absl::CancelledError("late")); });
+    ASSERT_TRUE(engine_->Submit(Request("a", 5, 3), first).ok());
+    EXPECT_TRUE(engine_->WaitIdle(kLong));
+  }  // the submitter has come back
+  ASSERT_NE(second, nullptr);
+  ASSERT_TRUE(second->ended.WaitForNotificationWithTimeout(kLong));
+  EXPECT_TRUE(second->status.ok()) << second->status;
+  EXPECT_EQ(second->token_ids, Expected(Request("a", 4, 8)));
+  ExpectNothingLeft();
+}
+
 TEST_F(EngineTest, EachChoiceStreamsItsOwnAndTheRequestEndsWithTheLast) {
   Start();
   GenerationRequest request = Request("a", 5, 30);
