@@ -21,7 +21,10 @@ MemoryMetrics::MemoryMetrics(Metrics* metrics)
                                     "Memory of the rings of inputs beside the states, bytes.")),
       fold_interval_(metrics->AddGauge(
           "krait_state_checkpoint_interval_tokens",
-          "Tokens between two writes of a state; 0: every step, or no such layer.")) {}
+          "Tokens between two writes of a state; 0: every step, or no such layer.")),
+      draft_bytes_(metrics->AddGauge(
+          "krait_in_process_draft_bytes",
+          "Memory of a draft in the target's process, with its pages and states, bytes.")) {}
 
 void MemoryMetrics::SetTotals(const MemoryUse& use) {
   weight_bytes_.Set(static_cast<double>(use.weight_bytes));
@@ -31,6 +34,10 @@ void MemoryMetrics::SetTotals(const MemoryUse& use) {
   state_bytes_.Set(static_cast<double>(use.state_bytes));
   ring_bytes_.Set(static_cast<double>(use.ring_bytes));
   fold_interval_.Set(use.fold_interval);
+}
+
+void MemoryMetrics::SetDraft(const MemoryUse& use) {
+  draft_bytes_.Set(static_cast<double>(use.total_bytes()));
 }
 
 void MemoryMetrics::SetUsed(int64_t pages, int64_t state_slots) {

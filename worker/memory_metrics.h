@@ -14,6 +14,7 @@ class MemoryMetrics {
   explicit MemoryMetrics(Metrics* metrics);
 
   void SetTotals(const MemoryUse& use);
+  void SetDraft(const MemoryUse& use);
   void SetUsed(int64_t pages, int64_t state_slots);
 
  private:
@@ -27,6 +28,7 @@ class MemoryMetrics {
   prometheus::Gauge& state_bytes_;
   prometheus::Gauge& ring_bytes_;
   prometheus::Gauge& fold_interval_;
+  prometheus::Gauge& draft_bytes_;
 };
 
 }  // namespace krait

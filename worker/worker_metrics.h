@@ -29,6 +29,7 @@ class WorkerMetrics final : public EngineObserver {
   void OnNonFinite() override;
 
   void SetMemory(const MemoryUse& use) { memory_.SetTotals(use); }
+  void SetDraftMemory(const MemoryUse& use) { memory_.SetDraft(use); }
   void SetLoad(const EngineLoad& load);
 
  private:

@@ -15,6 +15,7 @@ struct MemoryUse {
   int64_t ring_bytes = 0;   // inputs since them, and those of the convolutions
   int fold_interval = 0;    // tokens between two writes of a checkpoint, 0 if there is one a step
 
+  int64_t total_bytes() const { return weight_bytes + kv_bytes + state_bytes + ring_bytes; }
   // Of another rank of the same process: pages and slots are the same ones.
   void Add(const MemoryUse& rank);
   // "weight_bytes=1 kv_pages=2 ...", for the log.

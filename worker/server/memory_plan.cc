@@ -62,29 +62,63 @@ absl::StatusOr<int> NumPages(const WorkerOptions& options, const ModelConfig& co
   return static_cast<int>(std::clamp<int64_t>(affordable, 2, std::max<int64_t>(2, usable)));
 }
 
+// A draft that lives in the process of rank 0.
+struct DraftPlan {
+  CachePlan cache;
+  int64_t bytes = 0;  // weights included
+};
+
+// What a worker of role DRAFT would set aside for it.
+absl::StatusOr<DraftPlan> PlanDraft(const WorkerOptions& options, const ModelConfig& target) {
+  DraftPlan plan;
+  if (options.draft_source != DraftSource::kModel || options.process_index > 0) return plan;
+  WorkerOptions alone = options;
+  alone.role = WorkerRole::kDraft;
+  alone.tensor_parallel_size = alone.processes = 1;
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options.draft_model_path));
+  ASSIGN_OR_RETURN(ModelConfig config, ModelConfig::Load(checkpoint));
+  // It is asked for nothing that the target could not hold.
+  config.max_context_tokens = std::min(config.max_context_tokens, target.max_context_tokens);
+  ASSIGN_OR_RETURN(const Bytes bytes, BytesOf(alone, config, {0, 1}));
+  ASSIGN_OR_RETURN(plan.cache.num_pages, NumPages(alone, config, bytes.page));
+  if (config.has_recurrent_layers()) plan.cache.num_state_slots = options.max_running;
+  plan.bytes = WeightBytes(alone, checkpoint) + plan.cache.num_pages * bytes.page +
+               plan.cache.num_state_slots * bytes.slot;
+  return plan;
+}
+
 absl::Status CheckFits(const WorkerOptions& options, const MemoryPlan& plan, const Bytes& own,
-                       int64_t weight_bytes, int64_t memory_bytes) {
+                       int64_t weight_bytes, int64_t draft_bytes, int64_t memory_bytes) {
   int64_t left = memory_bytes - weight_bytes;
   if (left < 0) {
     return FieldError("model_path",
                       absl::StrCat("its weights need ", weight_bytes,
                                    " bytes here, the memory's limit is ", memory_bytes, " bytes"));
   }
+  std::string beside = absl::StrCat("; beside ", weight_bytes, " bytes of weights");
+  const auto are_left = [&] {
+    return absl::StrCat(beside, " ", left, " of the memory's ", memory_bytes, " bytes are left");
+  };
+  if (draft_bytes > left) {
+    return FieldError("draft_model_path",
+                      absl::StrCat("its weights, ", plan.draft.num_pages, " KV pages and ",
+                                   plan.draft.num_state_slots, " state slots need ", draft_bytes,
+                                   " bytes here", are_left()));
+  }
+  left -= draft_bytes;
+  if (draft_bytes > 0) absl::StrAppend(&beside, ", ", draft_bytes, " of a draft");
   const int64_t kv_bytes = plan.num_pages * own.page;
   if (kv_bytes > left) {
-    return FieldError(
-        "kv_cache_mib",
-        absl::StrCat(plan.num_pages, " KV pages need ", kv_bytes, " bytes here; beside ",
-                     weight_bytes, " bytes of weights ", left, " of the memory's ", memory_bytes,
-                     " bytes are left, for at most ", left / own.page, " pages"));
+    return FieldError("kv_cache_mib",
+                      absl::StrCat(plan.num_pages, " KV pages need ", kv_bytes, " bytes here",
+                                   are_left(), ", for at most ", left / own.page, " pages"));
   }
   left -= kv_bytes;
+  absl::StrAppend(&beside, " and ", kv_bytes, " of KV pages");
   if (plan.num_state_slots * own.slot <= left) return absl::OkStatus();
   return FieldError("state_slots",
                     absl::StrCat("must be at most ", left / own.slot, ", got ", options.state_slots,
-                                 ": a slot takes ", own.slot, " bytes here; beside ", weight_bytes,
-                                 " bytes of weights and ", kv_bytes, " of KV pages ", left,
-                                 " of the memory's ", memory_bytes, " bytes are left"));
+                                 ": a slot takes ", own.slot, " bytes here", are_left()));
 }
 
 }  // namespace
@@ -101,7 +135,10 @@ absl::StatusOr<MemoryPlan> PlanMemory(const WorkerOptions& options, const Checkp
   MemoryPlan plan;
   ASSIGN_OR_RETURN(plan.num_pages, NumPages(options, config, whole.page));
   if (config.has_recurrent_layers()) plan.num_state_slots = options.state_slots;
-  RETURN_IF_ERROR(CheckFits(options, plan, own, WeightBytes(options, checkpoint), memory_bytes));
+  ASSIGN_OR_RETURN(const DraftPlan draft, PlanDraft(options, config));
+  plan.draft = draft.cache;
+  RETURN_IF_ERROR(
+      CheckFits(options, plan, own, WeightBytes(options, checkpoint), draft.bytes, memory_bytes));
   return plan;
 }
 

@@ -6,8 +6,8 @@
 #include "common/status_macros.h"
 #include "common/vocabulary.h"
 #include "worker/server/group_options.h"
-#include "worker/server/memory_plan.h"
 #include "worker/server/proto_conversion.h"
+#include "worker/speculative/draft_model_proposer.h"
 #include "worker/speculative/proposer_factory.h"
 
 namespace krait {
@@ -32,7 +32,7 @@ EngineConfig MakeEngineConfig(const WorkerOptions& options, const Vocabulary& vo
   return config;
 }
 
-DraftModelOptions MakeDraftModelOptions(const WorkerOptions& options,
+DraftModelOptions MakeDraftModelOptions(const WorkerOptions& options, const CachePlan& plan,
                                         const std::string& tokenizer_digest, int vocab_size) {
   DraftModelOptions draft;
   draft.model_path = options.draft_model_path;
@@ -40,6 +40,8 @@ DraftModelOptions MakeDraftModelOptions(const WorkerOptions& options,
   draft.num_threads = options.threads;
   draft.runner.weight_dtype = options.weight_dtype;
   draft.runner.page_size = options.page_size;
+  draft.runner.num_pages = plan.num_pages;
+  draft.runner.num_state_slots = plan.num_state_slots;
   draft.max_sequences = options.max_running;
   draft.tokenizer_digest = tokenizer_digest;
   draft.vocab_size = vocab_size;
@@ -62,7 +64,21 @@ NamedService TargetRole::service() {
   return {internal::v1::WorkerService::service_full_name(), &service_};
 }
 
-absl::StatusOr<std::unique_ptr<Proposer>> TargetRole::MakeProposer(int64_t vocab_size) {
+// In this process; a draft that may not propose is not loaded and takes nothing.
+absl::StatusOr<std::unique_ptr<Proposer>> TargetRole::MakeDraft(const CachePlan& plan,
+                                                                int64_t vocab_size) {
+  const DraftModelOptions options =
+      MakeDraftModelOptions(options_, plan, tokenizer_digest_, static_cast<int>(vocab_size));
+  ASSIGN_OR_RETURN(auto proposer, DraftModelProposer::Create(options, clock_));
+  if (proposer->model() == nullptr) return proposer;
+  const MemoryUse memory = proposer->model()->runner().memory();
+  metrics_.SetDraftMemory(memory);
+  LOG(INFO) << memory.ToString() << " msg=\"memory of the draft\"";
+  return proposer;
+}
+
+absl::StatusOr<std::unique_ptr<Proposer>> TargetRole::MakeProposer(const CachePlan& draft,
+                                                                   int64_t vocab_size) {
   ProposerOptions proposer;
   switch (options_.draft_source) {
     case DraftSource::kRemote: {
@@ -75,10 +91,7 @@ absl::StatusOr<std::unique_ptr<Proposer>> TargetRole::MakeProposer(int64_t vocab
       return remote;
     }
     case DraftSource::kModel:
-      proposer.kind = "draft_model";
-      proposer.draft =
-          MakeDraftModelOptions(options_, tokenizer_digest_, static_cast<int>(vocab_size));
-      break;
+      return MakeDraft(draft, vocab_size);
     case DraftSource::kNgram:
       proposer.kind = "ngram";
       break;
@@ -101,7 +114,7 @@ absl::Status TargetRole::Load(const std::function<void(double)>& on_progress) {
   }
   ASSIGN_OR_RETURN(const MemoryPlan plan,
                    PlanMemory(options_, checkpoint, model, MemoryLimit(options_)));
-  ASSIGN_OR_RETURN(std::unique_ptr<Proposer> proposer, MakeProposer(model.vocab_size));
+  ASSIGN_OR_RETURN(std::unique_ptr<Proposer> proposer, MakeProposer(plan.draft, model.vocab_size));
   EngineConfig config = MakeEngineConfig(options_, vocabulary, plan);
   config.group.runner.on_progress = on_progress;
   config.group.on_lost = on_fatal_;

@@ -8,6 +8,7 @@
 #include "common/metrics.h"
 #include "worker/engine/engine.h"
 #include "worker/server/epoch_table.h"
+#include "worker/server/memory_plan.h"
 #include "worker/server/served_role.h"
 #include "worker/server/worker_service.h"
 #include "worker/speculative/remote_proposer.h"
@@ -34,7 +35,9 @@ class TargetRole final : public ServedRole {
   bool WaitIdle(absl::Duration timeout) override;
 
  private:
-  absl::StatusOr<std::unique_ptr<Proposer>> MakeProposer(int64_t vocab_size);
+  absl::StatusOr<std::unique_ptr<Proposer>> MakeDraft(const CachePlan& plan, int64_t vocab_size);
+  absl::StatusOr<std::unique_ptr<Proposer>> MakeProposer(const CachePlan& draft,
+                                                         int64_t vocab_size);
   EngineLoad Load() const;
 
   const WorkerOptions options_;

@@ -118,6 +118,11 @@ TEST_F(WorkerMetricsTest, MemoryIsExportedAndItsUseFollowsTheLoad) {
   ExpectSeries("krait_state_bytes", 4000);
   ExpectSeries("krait_state_ring_bytes", 40);
   ExpectSeries("krait_state_checkpoint_interval_tokens", 32);
+  ExpectSeries("krait_in_process_draft_bytes", 0);
+  metrics_.SetDraftMemory(
+      {.weight_bytes = 1, .num_pages = 7, .kv_bytes = 20, .state_bytes = 300, .ring_bytes = 4000});
+  ExpectSeries("krait_in_process_draft_bytes", 4321);
+  ExpectSeries("krait_weight_bytes", 100);
 }
 
 TEST_F(WorkerMetricsTest, PositionsBeyondTheLastAreIgnored) {
