@@ -1,8 +1,5 @@
 #include "coordinator/tools/load_generator.h"
 
-#include <chrono>
-
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "coordinator/tools/load_stream.h"
 
@@ -11,31 +8,10 @@ namespace {
 
 constexpr int64_t kDefaultRequests = 100;
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection of its own
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-}
-
 }  // namespace
 
 LoadGenerator::LoadGenerator(const LoadOptions& options, const Clock& clock)
-    : options_(options), clock_(clock) {
-  for (int i = 0; i < options.num_channels(); ++i) {
-    channels_.push_back(MakeChannel(options.coordinator));
-    stubs_.push_back(v1::GenerationService::NewStub(channels_.back()));
-  }
-}
-
-absl::Status LoadGenerator::Connect(absl::Duration timeout) {
-  const auto deadline = std::chrono::system_clock::now() + absl::ToChronoMicroseconds(timeout);
-  for (const auto& channel : channels_) {
-    if (channel->WaitForConnected(deadline)) continue;
-    return absl::UnavailableError(absl::StrCat("cannot connect to ", options_.coordinator));
-  }
-  return absl::OkStatus();
-}
+    : options_(options), clock_(clock), connections_(options.coordinator, options.num_channels()) {}
 
 void LoadGenerator::Run(RequestSource& source, LoadRecorder& recorder) {
   const absl::Duration begin = clock_.Now();
@@ -46,7 +22,7 @@ void LoadGenerator::Run(RequestSource& source, LoadRecorder& recorder) {
     if (options_.rate) AwaitTime(arrival);
     if (!AwaitSlot(options_.rate ? absl::InfiniteDuration() : end_)) break;
     const absl::Duration intended = options_.rate ? arrival : clock_.Now();
-    LoadStream::Start(*stubs_[i % stubs_.size()], source.Next(), intended,
+    LoadStream::Start(connections_.Next(), source.Next(), intended,
                       absl::Seconds(options_.timeout_s), clock_, recorder,
                       [this] { OnStreamDone(); });
     if (options_.rate) arrival += source.NextGap();

@@ -1,18 +1,13 @@
 #pragma once
 
-#include <grpcpp/grpcpp.h>
-
-#include <memory>
-#include <vector>
-
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
+#include "coordinator/tools/load_connections.h"
 #include "coordinator/tools/load_options.h"
 #include "coordinator/tools/load_recorder.h"
 #include "coordinator/tools/request_source.h"
-#include "krait/v1/generation.grpc.pb.h"
 
 namespace krait {
 
@@ -26,7 +21,7 @@ class LoadGenerator {
   LoadGenerator(const LoadOptions& options, const Clock& clock);
 
   // UNAVAILABLE, with the address, if no connection stands after `timeout`.
-  absl::Status Connect(absl::Duration timeout);
+  absl::Status Connect(absl::Duration timeout) { return connections_.Connect(timeout); }
   // Starts every request of `source` that the options ask for and waits until all have ended.
   void Run(RequestSource& source, LoadRecorder& recorder);
 
@@ -39,9 +34,8 @@ class LoadGenerator {
 
   const LoadOptions options_;
   const Clock& clock_;
-  std::vector<std::shared_ptr<grpc::Channel>> channels_;
-  std::vector<std::unique_ptr<v1::GenerationService::Stub>> stubs_;  // one a channel
-  absl::Duration end_ = absl::InfiniteDuration();                    // of arrivals
+  LoadConnections connections_;
+  absl::Duration end_ = absl::InfiniteDuration();  // of arrivals
   absl::Mutex mutex_;
   int num_open_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -1,13 +1,13 @@
 #include "coordinator/tools/load_stream.h"
 
-#include <chrono>
 #include <utility>
 
 namespace krait {
 
 LoadStream::LoadStream(PlannedRequest planned, absl::Duration intended, const Clock& clock,
                        LoadRecorder& recorder, std::function<void()> on_done)
-    : planned_(std::move(planned)),
+    : LoadCall(std::move(planned.request)),
+      cancel_after_tokens_(planned.cancel_after_tokens),
       clock_(clock),
       recorder_(recorder),
       on_done_(std::move(on_done)) {
@@ -19,17 +19,12 @@ void LoadStream::Start(v1::GenerationService::Stub& stub, PlannedRequest planned
                        absl::Duration intended, absl::Duration timeout, const Clock& clock,
                        LoadRecorder& recorder, std::function<void()> on_done) {
   auto* stream = new LoadStream(std::move(planned), intended, clock, recorder, std::move(on_done));
-  stream->context_.set_deadline(std::chrono::system_clock::now() +
-                                absl::ToChronoMicroseconds(timeout));
-  stub.async()->Generate(&stream->context_, &stream->planned_.request, stream);
   stream->CancelIfPlanned();
-  stream->StartRead(&stream->response_);
-  stream->StartCall();  // callbacks, and deletion, from here on
+  stream->LoadCall::Start(stub, timeout);
 }
 
-void LoadStream::OnReadDone(bool ok) {
-  if (!ok) return;
-  if (const int tokens = response_.token_ids_size(); tokens > 0) {
+void LoadStream::OnResponse(const v1::GenerateResponse& response) {
+  if (const int tokens = response.token_ids_size(); tokens > 0) {
     const absl::Duration now = clock_.Now();
     recorder_.OnTokens(result_, tokens, now);
     if (result_.output_tokens == 0) result_.first = now;
@@ -37,18 +32,17 @@ void LoadStream::OnReadDone(bool ok) {
     result_.output_tokens += tokens;
     CancelIfPlanned();
   }
-  if (response_.has_usage()) result_.prompt_tokens = response_.usage().prompt_tokens();
-  StartRead(&response_);
+  if (response.has_usage()) result_.prompt_tokens = response.usage().prompt_tokens();
 }
 
 void LoadStream::CancelIfPlanned() {
-  if (planned_.cancel_after_tokens < 0 || result_.cancelled) return;
-  if (result_.output_tokens < planned_.cancel_after_tokens) return;
+  if (cancel_after_tokens_ < 0 || result_.cancelled) return;
+  if (result_.output_tokens < cancel_after_tokens_) return;
   result_.cancelled = true;
-  context_.TryCancel();
+  Cancel();
 }
 
-void LoadStream::OnDone(const grpc::Status& status) {
+void LoadStream::OnEnd(const grpc::Status& status) {
   result_.ended = clock_.Now();
   result_.code = status.error_code();
   recorder_.OnDone(result_);

@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -11,6 +12,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "coordinator/tools/load_connections.h"
 #include "krait/v1/generation.grpc.pb.h"
 
 namespace krait {
@@ -41,8 +43,7 @@ struct LoadResult {
 // Many streams at once from a few threads, over a fixed number of connections. Thread-safe.
 class LoadClient {
  public:
-  // `window` > 0: how many bytes HTTP/2 may send ahead of what a stream has read; a stream that
-  // stalls then closes its flow control after so many. 0: gRPC's, which grows.
+  // `window`: LoadConnections'.
   LoadClient(const std::string& address, int num_connections, int window = 0);
   // Cancels what is open and waits for it.
   ~LoadClient();
@@ -63,10 +64,8 @@ class LoadClient {
 
   void OnDone(Stream* stream);
 
-  std::vector<std::shared_ptr<grpc::Channel>> channels_;
-  std::vector<std::unique_ptr<v1::GenerationService::Stub>> stubs_;
+  LoadConnections connections_;
   std::atomic<int64_t> num_tokens_{0};
-  std::atomic<size_t> next_stub_{0};
   mutable absl::Mutex mutex_;
   absl::flat_hash_set<Stream*> open_ ABSL_GUARDED_BY(mutex_);
 };
