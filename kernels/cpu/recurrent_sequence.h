@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/core/tensor.h"
+#include "kernels/cpu/cpu_ops.h"
 #include "kernels/ops/recurrent_batch.h"
 
 namespace krait::kernels {
@@ -23,6 +24,12 @@ struct RecurrentSequence {
   int64_t end() const { return first_position + num_tokens; }
   int64_t num_final() const {  // of the new tokens
     return final_end > first_position ? final_end - first_position : 0;
+  }
+
+  // The first new token whose input is needed once a call's folds are done.
+  int64_t FirstUnfolded(int fold_interval) const {
+    const int64_t boundary = final_end / fold_interval * fold_interval;
+    return boundary > first_position ? boundary - first_position : 0;
   }
 
   int64_t first_row;   // of its new tokens
@@ -53,5 +60,17 @@ class RingRows {
 // CHECK-fails unless the batch is one (ops/recurrent_batch.h) for `num_tokens` rows and
 // `num_slots` slots.
 void CheckRecurrentBatch(const RecurrentBatch& batch, int64_t num_tokens, int64_t num_slots);
+
+// Calls run(sequence, part) for every sequence and part in [0, num_parts), on all threads; then, as
+// every part has read what the rings held, finish(sequence) for every sequence, on the caller. A
+// template, since a part may be a few hundred nanoseconds.
+template <typename Run, typename Finish>
+void RunParts(const CpuContext& context, const RecurrentBatch& batch, int64_t num_parts,
+              const Run& run, const Finish& finish) {
+  context.pool->ForEach(batch.num_sequences * num_parts, [&](int64_t task) {
+    run(RecurrentSequence(batch, task / num_parts), task % num_parts);
+  });
+  for (int64_t s = 0; s < batch.num_sequences; ++s) finish(RecurrentSequence(batch, s));
+}
 
 }  // namespace krait::kernels

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/conv_taps.h"
+#include "kernels/cpu/target.h"
 
 namespace krait::kernels {
 
@@ -25,5 +26,11 @@ struct ScanToken {
   const float* dt = nullptr;  // [channels]
   const float* z = nullptr;   // [channels]
 };
+
+// One token of one group: h moves on; y, if wanted, is its output.
+using AdvanceFunction = void (*)(const ScanGroup& group, const ScanToken& token, float* h,
+                                 float* y);
+// In one target's variant.
+AdvanceFunction AdvanceFunctionFor(Target target);
 
 }  // namespace krait::kernels

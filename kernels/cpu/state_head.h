@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/target.h"
 #include "kernels/ops/selective_state_update.h"
 
 namespace krait::kernels {
@@ -27,5 +28,23 @@ struct HeadShape {
 };
 
 inline constexpr int64_t kMaxStateHeadDim = 256;
+
+// What is computed of a head, in one target's variants.
+struct HeadFunctions {
+  // dt to softplus(dt + bias), in place; n is a multiple of eight.
+  void (*discretize)(float* dt, int64_t n, float bias);
+  // One more token's decay l for everything since the checkpoint; its own is 0.
+  void (*append)(const StateInput& input, float l, StateInputs& inputs);
+  // out [count, P]: S C_t, for c [count] of [N].
+  void (*products)(const HeadShape& shape, const float* state, const float* const* c, int64_t count,
+                   float* out);
+  // The output of the last of `inputs`; `product`: the checkpoint's S C, null if it is 0.
+  void (*output)(const HeadShape& shape, const float* product, const StateInputs& inputs,
+                 const float* c, float d, float* y);
+  // The checkpoint after `inputs`, which are all of an interval; `from` null: it was 0. May be in
+  // place.
+  void (*fold)(const HeadShape& shape, const float* from, const StateInputs& inputs, float* to);
+};
+HeadFunctions HeadFunctionsFor(Target target);
 
 }  // namespace krait::kernels
