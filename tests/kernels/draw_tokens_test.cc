@@ -87,6 +87,28 @@ TEST_P(DrawTokensTest, EveryRowDrawsByItsOwnChoice) {
   }
 }
 
+// With lists cut and without.
+TEST_P(DrawTokensTest, ALogitAtMinZMayBeDrawnAndNoneBelow) {
+  for (const int32_t top_k : {0, 3}) {
+    for (const bool below : {false, true}) {
+      DrawProblem problem{.num_rows = 64, .n = 300};
+      problem.logits.assign(64 * 300, -100.0f);
+      for (int r = 0; r < 64; ++r) {
+        problem.logits[r * 300 + 3] = 0;
+        problem.logits[r * 300 + 250] = below ? std::nextafter(-1.5f, -2.0f) : -1.5f;
+        problem.rows.push_back(r);
+        problem.positions.push_back(r);
+        problem.choices.push_back({.seed = 5, .min_z = -1.5f, .top_k = top_k});
+      }
+      std::vector<TokenId> tokens(64);
+      backend_->DrawTokens(problem.Params(tokens.data()));
+      const auto drawn = std::count(tokens.begin(), tokens.end(), 250);
+      EXPECT_EQ(drawn > 0, !below) << "top_k=" << top_k;
+      EXPECT_EQ(std::count(tokens.begin(), tokens.end(), 3), 64 - drawn);
+    }
+  }
+}
+
 TEST_P(DrawTokensTest, NeighboursDoNotMatter) {
   DrawProblem all = MakeDrawProblem(20, 3000, false, 5);
   std::vector<TokenId> together(20);
