@@ -5,6 +5,7 @@
 #include "common/logging.h"
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/recurrent.cuh"
 
 namespace krait::kernels {
@@ -14,6 +15,7 @@ constexpr int kChannels = 32;  // of a block
 constexpr int kTokens = 8;     // side by side
 
 __global__ void Conv(RecurrentBatch batch, Rows x, ConvWeight weight, Ring ring, Rows out) {
+  StartInOrder();
   const RecurrentSequence sequence(batch, blockIdx.y);
   const int64_t channel = int64_t{blockIdx.x} * kChannels + threadIdx.x;
   if (channel < weight.channels) {
@@ -52,9 +54,8 @@ void RunCausalConv1d(const CudaContext& context, const CausalConv1dParams& param
   if (params.batch.num_sequences == 0) return;
   const dim3 grid(static_cast<unsigned>((weight.channels + kChannels - 1) / kChannels),
                   static_cast<unsigned>(params.batch.num_sequences));
-  Conv<<<grid, dim3(kChannels, kTokens), 0, context.stream>>>(params.batch, Rows(params.x), weight,
-                                                              Ring(params.ring), Rows(params.out));
-  KRAIT_CHECK_LAUNCH("CausalConv1d");
+  Launch(context, "CausalConv1d", Conv, {grid, dim3(kChannels, kTokens)}, params.batch,
+         Rows(params.x), weight, Ring(params.ring), Rows(params.out));
 }
 
 }  // namespace krait::kernels

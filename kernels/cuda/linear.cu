@@ -6,8 +6,9 @@
 // tiles of 16 outputs, a warp one segment of k of all of them. Segments meet in shared memory and
 // are added in order (SegmentCut).
 //   v1  1 output tile a block, 2 k tiles ahead: 0.81 of the read bandwidth (H100, 8 rows, as a
-//   graph) v2  3 output tiles share the fragments of x, 1 k tile ahead: 0.94 (current; both of a
-//   prototype)
+//       graph; a prototype)
+//   v2  3 output tiles share the fragments of x, 1 k tile ahead; started before the kernel before
+//       has ended: 0.80 (H200, 1 to 16 rows, as a graph; current)
 //
 // f32: the plain twin: a thread an output, one chain of fused multiply-adds a block of k, which is
 // the CPU's order and gives its bits.
@@ -20,7 +21,9 @@
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/cuda_weight.h"
 #include "kernels/cuda/elementwise.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/tensor_core.cuh"
 
 namespace krait::kernels {
 namespace {
@@ -48,15 +51,6 @@ __device__ uint4 LoadOnce(const uint4* from) {
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(from));
   return v;
-}
-
-__device__ void MultiplyAdd(float4& c, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                            uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c.x), "+f"(c.y), "+f"(c.z), "+f"(c.w)
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
 // A lane's part of a tile of weights: eight k of outputs g and g + 8.
@@ -87,7 +81,8 @@ struct Bf16Rows {
 };
 
 // k tiles [begin, end) of kOutputTiles tiles of outputs, for kRowTiles times eight rows. The output
-// tiles share what is read of x; one k tile is in flight while another is used.
+// tiles share what is read of x; one k tile is in flight while another is used. The first is before
+// the kernel before has ended.
 template <int kRowTiles, int kOutputTiles>
 __device__ void RunSegment(const uint4* const (&weights)[kOutputTiles], int begin, int end,
                            const Bf16Rows& x, int lane, float4 (&c)[kOutputTiles][kRowTiles]) {
@@ -96,6 +91,7 @@ __device__ void RunSegment(const uint4* const (&weights)[kOutputTiles], int begi
   for (int o = 0; o < kOutputTiles; ++o) {
     if (begin < end) ahead[o].Load(weights[o] + int64_t{begin} * WeightTile::kVectors);
   }
+  AwaitPrevious();
   for (int tile = begin; tile < end; ++tile) {
     uint4 rows[kRowTiles];
 #pragma unroll
@@ -158,6 +154,7 @@ __global__ void __launch_bounds__(kNumWarps* kWarpSize)
     Skinny(const uint4* weights, SegmentCut cut, Bf16Rows x, int64_t n, Output output) {
   extern __shared__ float4 sums[];  // [segments][output tiles][row tiles][lanes]
   constexpr int kFragments = kOutputTiles * kRowTiles * kWarpSize;
+  LetNextStart();
   const int lane = threadIdx.x % kWarpSize;
   const int num_tiles = static_cast<int>((n + 15) / 16), first_tile = blockIdx.x * kOutputTiles;
   const uint4* own[kOutputTiles];
@@ -181,6 +178,7 @@ __global__ void __launch_bounds__(kNumWarps* kWarpSize)
       }
     }
   }
+  AwaitPrevious();  // also where a warp has no segment
   __syncthreads();
   for (int i = threadIdx.x; i < kFragments; i += kNumWarps * kWarpSize) {
     const int o = i / (kRowTiles * kWarpSize), r = i / kWarpSize % kRowTiles;
@@ -197,6 +195,7 @@ __device__ __nv_bfloat16 Round(__nv_bfloat16 value) { return value; }
 // x in bf16, each block of k filled up to whole tiles with zeros.
 template <typename T>
 __global__ void RoundRows(const T* x, int64_t stride, SegmentCut cut, __nv_bfloat16* out) {
+  StartInOrder();
   const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x, t = blockIdx.y;
   if (at >= cut.padded_k()) return;
   const int64_t block_width = cut.tiles_per_block * SegmentCut::kTile;
@@ -219,9 +218,9 @@ void LaunchSkinny(const CudaContext& context, const CudaWeight& weight, const Bf
   KRAIT_CUDA_CHECK(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   const int64_t blocks = (weight.num_row_tiles() + kOutputTiles - 1) / kOutputTiles;
-  kernel<<<static_cast<unsigned>(blocks), kNumWarps * kWarpSize, shared_bytes, context.stream>>>(
-      weight.data<uint4>(), weight.cut(), x, weight.n(), output);
-  KRAIT_CHECK_LAUNCH("Linear");
+  Launch(context, "Linear", kernel,
+         {static_cast<unsigned>(blocks), kNumWarps * kWarpSize, shared_bytes}, weight.data<uint4>(),
+         weight.cut(), x, weight.n(), output);
 }
 
 // Output tiles that share x cost blocks: a small weight wants every multiprocessor more.
@@ -272,9 +271,8 @@ bool IsTiled(const TensorView& x, const SegmentCut& cut) {
 template <typename T>
 void LaunchRounding(const CudaContext& context, const TensorView& x, const SegmentCut& cut,
                     __nv_bfloat16* out) {
-  RoundRows<<<RowGrid(cut.padded_k(), x.dim(0)), kThreads, 0, context.stream>>>(
-      x.ptr<T>(), x.row_stride, cut, out);
-  KRAIT_CHECK_LAUNCH("Linear (rounding)");
+  Launch(context, "Linear (rounding)", RoundRows<T>, {RowGrid(cut.padded_k(), x.dim(0)), kThreads},
+         x.ptr<T>(), x.row_stride, cut, out);
 }
 
 Bf16Rows TiledRows(const CudaContext& context, const TensorView& x, const SegmentCut& cut) {
@@ -307,6 +305,7 @@ __global__ void Plain(const float* weights, SegmentCut cut, Rows x, int64_t num_
                       Output output) {
   const int64_t column = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t first = int64_t{blockIdx.y} * kRowsPerTile;
+  StartInOrder();
   if (column >= n) return;
   for (int64_t row = first; row < min(first + kRowsPerTile, num_rows); ++row) {
     float total = 0;
@@ -327,9 +326,8 @@ __global__ void Plain(const float* weights, SegmentCut cut, Rows x, int64_t num_
 void RunPlain(const CudaContext& context, const CudaWeight& weight, const TensorView& x,
               const Output& output) {
   const int64_t num_rows = x.dim(0), groups = (num_rows + kRowsPerTile - 1) / kRowsPerTile;
-  Plain<<<RowGrid(weight.n(), groups), kThreads, 0, context.stream>>>(
-      weight.data<float>(), weight.cut(), Rows(x), num_rows, weight.n(), output);
-  KRAIT_CHECK_LAUNCH("Linear (f32)");
+  Launch(context, "Linear (f32)", Plain, {RowGrid(weight.n(), groups), kThreads},
+         weight.data<float>(), weight.cut(), Rows(x), num_rows, weight.n(), output);
 }
 
 void CheckShapes(const LinearParams& params, const CudaWeight& weight) {

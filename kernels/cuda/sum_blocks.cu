@@ -6,12 +6,14 @@
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/elementwise.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace krait::kernels {
 namespace {
 
 __global__ void Sum(const float* const* blocks, int num_blocks, Rows residual, Rows out,
                     int64_t n) {
+  StartInOrder();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x, t = blockIdx.y;
   if (i >= n) return;
   float sum = blocks[0][t * n + i];
@@ -29,9 +31,8 @@ void RunSumBlocks(const CudaContext& context, const SumBlocksParams& params) {
   const auto num_blocks = static_cast<int>(params.blocks.size());
   auto** blocks = context.workspace->Get<const float*>(num_blocks);
   context.link->Upload(params.blocks.data(), blocks, num_blocks * sizeof(float*));
-  Sum<<<RowGrid(n, num_rows), kThreads, 0, context.stream>>>(
-      blocks, num_blocks, params.residual ? Rows(*params.residual) : Rows(), Rows(params.out), n);
-  KRAIT_CHECK_LAUNCH("SumBlocks");
+  Launch(context, "SumBlocks", Sum, {RowGrid(n, num_rows), kThreads}, blocks, num_blocks,
+         params.residual ? Rows(*params.residual) : Rows(), Rows(params.out), n);
 }
 
 }  // namespace krait::kernels
