@@ -18,6 +18,7 @@
 #include "kernels/ops/paged_attention.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rope.h"
+#include "kernels/ops/rotate_append.h"
 #include "kernels/ops/sampling.h"
 #include "kernels/ops/selective_scan.h"
 #include "kernels/ops/selective_state_update.h"
@@ -74,6 +75,7 @@ class Backend {
   virtual void Rope(const RopeParams& params) = 0;
   virtual void SiluMul(const SiluMulParams& params) = 0;
   virtual void KvAppend(const KvAppendParams& params) = 0;
+  virtual void RotateAppend(const RotateAppendParams& params) = 0;
   virtual void PagedAttention(const PagedAttentionParams& params) = 0;
   virtual void CausalConv1d(const CausalConv1dParams& params) = 0;
   virtual void SelectiveScan(const SelectiveScanParams& params) = 0;
@@ -102,6 +104,12 @@ class Backend {
   virtual std::unique_ptr<LateRead> MakeLateRead(int64_t capacity_bytes) = 0;
   virtual void Synchronize() = 0;
 };
+
+// What a device's KV cache keeps keys and values in beside such weights: rounded to bf16 on a GPU,
+// where reading them is much of a step.
+inline DType KvCacheType(Device device, DType weight_dtype) {
+  return device.kind == DeviceKind::kCuda ? weight_dtype : DType::kF32;
+}
 
 struct CpuBackendOptions {
   int index = 0;        // of the device name "cpu:<index>"

@@ -31,6 +31,16 @@ class CpuBackend final : public Backend {
   void Rope(const RopeParams& params) override { RunRope(context_, params); }
   void SiluMul(const SiluMulParams& params) override { RunSiluMul(context_, params); }
   void KvAppend(const KvAppendParams& params) override { RunKvAppend(context_, params); }
+  void RotateAppend(const RotateAppendParams& params) override {
+    for (const TensorView& x : {params.q, params.k}) {
+      Rope({.x = x, .positions = params.positions, .cos = params.cos, .sin = params.sin});
+    }
+    KvAppend({.k = params.k,
+              .v = params.v,
+              .slots = params.slots,
+              .k_cache = params.k_cache,
+              .v_cache = params.v_cache});
+  }
   void PagedAttention(const PagedAttentionParams& params) override {
     RunPagedAttention(context_, params);
   }

@@ -19,6 +19,7 @@ void AppendToken(const TensorView& from, int64_t token, int64_t slot, const Tens
 
 void RunKvAppend(const CpuContext& context, const KvAppendParams& params) {
   CHECK(params.k.shape == params.v.shape) << params.k.shape.ToString();
+  CHECK(params.k_cache.dtype == DType::kF32 && params.v_cache.dtype == DType::kF32);
   CHECK(params.k_cache.shape == params.v_cache.shape) << params.k_cache.shape.ToString();
   CHECK_EQ(params.k.dim(1), params.k_cache.dim(1));
   CHECK_EQ(params.k.dim(2), params.k_cache.dim(3));

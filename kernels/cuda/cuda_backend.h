@@ -33,6 +33,9 @@ class CudaBackend final : public Backend {
   void Rope(const RopeParams& params) override { RunRope(context(), params); }
   void SiluMul(const SiluMulParams& params) override { RunSiluMul(context(), params); }
   void KvAppend(const KvAppendParams& params) override { RunKvAppend(context(), params); }
+  void RotateAppend(const RotateAppendParams& params) override {
+    RunRotateAppend(context(), params);
+  }
   void PagedAttention(const PagedAttentionParams& params) override {
     RunPagedAttention(context(), params);
   }

@@ -20,6 +20,7 @@
 #include "kernels/ops/paged_attention.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rope.h"
+#include "kernels/ops/rotate_append.h"
 #include "kernels/ops/sampling.h"
 #include "kernels/ops/selective_scan.h"
 #include "kernels/ops/selective_state_update.h"
@@ -42,6 +43,7 @@ void RunRmsNorm(const CudaContext& context, const RmsNormParams& params);
 void RunRope(const CudaContext& context, const RopeParams& params);
 void RunSiluMul(const CudaContext& context, const SiluMulParams& params);
 void RunKvAppend(const CudaContext& context, const KvAppendParams& params);
+void RunRotateAppend(const CudaContext& context, const RotateAppendParams& params);
 void RunPagedAttention(const CudaContext& context, const PagedAttentionParams& params);
 void RunCausalConv1d(const CudaContext& context, const CausalConv1dParams& params);
 void RunSelectiveScan(const CudaContext& context, const SelectiveScanParams& params);

@@ -11,8 +11,9 @@ struct KvAppendParams {
   TensorView k;                    // [num_tokens, kv_heads, head_dim], f32, rows strided
   TensorView v;                    // same
   const int64_t* slots = nullptr;  // [num_tokens]: page * page_size + offset; negative: skip
-  TensorView k_cache;              // [num_pages, kv_heads, page_size, head_dim], f32
-  TensorView v_cache;              // same
+  // [num_pages, kv_heads, page_size, head_dim], f32; on a GPU also bf16, which rounds.
+  TensorView k_cache;
+  TensorView v_cache;  // same
 };
 
 }  // namespace krait

@@ -26,7 +26,7 @@ inline constexpr int64_t kMaxAttentionGroup = 128;  // query heads a KV head
 
 struct PagedAttentionParams {
   TensorView q;        // [num_tokens, heads, head_dim], f32, rows strided
-  TensorView k_cache;  // [num_pages, kv_heads, page_size, head_dim], f32
+  TensorView k_cache;  // [num_pages, kv_heads, page_size, head_dim], as KvAppend takes it
   TensorView v_cache;  // same
   int num_sequences = 0;
   const int32_t* query_start = nullptr;  // [num_sequences + 1]: rows of q of each sequence

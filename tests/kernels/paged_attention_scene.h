@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/core/bf16.h"
 #include "kernels/ops/paged_attention.h"
 #include "tests/kernels/kernel_test_util.h"
 
@@ -17,6 +18,13 @@ struct Sequence {
   int num_queries = 0;  // the last positions
 };
 
+inline std::vector<Bf16> ToBf16s(const std::vector<float>& values) {
+  std::vector<Bf16> rounded;
+  rounded.reserve(values.size());
+  for (const float value : values) rounded.push_back(ToBf16(value));
+  return rounded;
+}
+
 // Sequences over one cache; every slot that no position owns holds NaN.
 struct Scene {
   Scene(int heads, int kv_heads, int head_dim, int page_size, std::vector<Sequence> seqs);
@@ -25,14 +33,17 @@ struct Scene {
     const int page = page_table[sequence * stride + position / page_size];
     return ((int64_t{page} * kv_heads + kv_head) * page_size + position % page_size) * head_dim;
   }
-  // Queries of `tokens` alone, as one call.
-  std::vector<float> Run(Backend& backend, const std::vector<int>& tokens);
+  // Queries of `tokens` alone, as one call. A bf16 cache wants RoundCache first.
+  std::vector<float> Run(Backend& backend, const std::vector<int>& tokens,
+                         DType cache_type = DType::kF32);
   // The first position that a token sees.
   int FirstKey(int token) const {
     return window == 0 ? 0 : std::max(0, positions[token] + 1 - window);
   }
   // Fills everything that no token sees with NaN.
   void PoisonUnseenKeys();
+  // Keys and values that a cache in bf16 can hold.
+  void RoundCache();
   double Oracle(int token, int head, int d) const;
 
   int heads, kv_heads, head_dim, page_size;
@@ -74,7 +85,8 @@ inline Scene::Scene(int heads, int kv_heads, int head_dim, int page_size,
   q = Gaussian(int64_t{num_tokens} * heads * head_dim, 99);
 }
 
-inline std::vector<float> Scene::Run(Backend& backend, const std::vector<int>& tokens) {
+inline std::vector<float> Scene::Run(Backend& backend, const std::vector<int>& tokens,
+                                     DType cache_type) {
   const int64_t width = int64_t{heads} * head_dim;
   std::vector<float> q_part, out(tokens.size() * width, NAN);
   std::vector<int32_t> position_part, query_start = {0}, table;
@@ -90,10 +102,16 @@ inline std::vector<float> Scene::Run(Backend& backend, const std::vector<int>& t
   }
   query_start.push_back(static_cast<int32_t>(tokens.size()));
   const Shape cache = {num_pages, kv_heads, page_size, head_dim};
+  std::vector<Bf16> k_rounded, v_rounded;
+  if (cache_type == DType::kBF16) k_rounded = ToBf16s(k), v_rounded = ToBf16s(v);
+  const auto view = [&](std::vector<float>& full, std::vector<Bf16>& rounded) {
+    void* data = cache_type == DType::kBF16 ? static_cast<void*>(rounded.data()) : full.data();
+    return TensorView(data, cache_type, cache);
+  };
   backend.PagedAttention({.q = TensorView(q_part.data(), DType::kF32,
                                           {static_cast<int64_t>(tokens.size()), heads, head_dim}),
-                          .k_cache = TensorView(k.data(), DType::kF32, cache),
-                          .v_cache = TensorView(v.data(), DType::kF32, cache),
+                          .k_cache = view(k, k_rounded),
+                          .v_cache = view(v, v_rounded),
                           .num_sequences = static_cast<int>(query_start.size()) - 1,
                           .query_start = query_start.data(),
                           .positions = position_part.data(),
@@ -119,6 +137,12 @@ inline void Scene::PoisonUnseenKeys() {
         std::fill_n(v.begin() + at, head_dim, std::numeric_limits<float>::quiet_NaN());
       }
     }
+  }
+}
+
+inline void Scene::RoundCache() {
+  for (std::vector<float>* each : {&k, &v}) {
+    for (float& value : *each) value = FromBf16(ToBf16(value));
   }
 }
 

@@ -4,21 +4,24 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/core/dtype.h"
+
 namespace krait {
 
 using PageId = int32_t;
 using StateSlotId = int32_t;
 inline constexpr StateSlotId kNullSlot = -1;
 
-// The KV pages of one rank: [num_layers] x {K, V} x [num_pages, kv_heads, page_size, head_dim] f32.
+// The KV pages of one rank: [num_layers] x {K, V} x [num_pages, kv_heads, page_size, head_dim].
 struct PagedKvSpec {
   int num_layers = 0;  // attention layers
   int kv_heads = 0;    // of this rank
   int head_dim = 0;
   int page_size = 16;  // tokens
+  DType dtype = DType::kF32;
 
   int64_t bytes_per_page() const {
-    return int64_t{2} * num_layers * kv_heads * page_size * head_dim * 4;
+    return int64_t{2} * num_layers * kv_heads * page_size * head_dim * ByteSize(dtype);
   }
 };
 

@@ -1,6 +1,6 @@
 #include "worker/cache/cache_storage.h"
 
-#include <limits>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -16,8 +16,8 @@ absl::StatusOr<std::unique_ptr<CacheStorage>> CacheStorage::Create(const PagedKv
   const int64_t page_elements = int64_t{spec.kv_heads} * spec.page_size * spec.head_dim;
   Tensor pages;  // none without layers of attention: pages then only count tokens
   if (spec.num_layers > 0) {
-    ASSIGN_OR_RETURN(pages, backend->Allocate(DType::kF32, {int64_t{2} * spec.num_layers, num_pages,
-                                                            page_elements}));
+    ASSIGN_OR_RETURN(pages, backend->Allocate(spec.dtype, {int64_t{2} * spec.num_layers, num_pages,
+                                                           page_elements}));
   }
   return std::unique_ptr<CacheStorage>(
       new CacheStorage(spec, num_pages, backend, std::move(pages)));
@@ -28,8 +28,8 @@ CacheStorage::CacheStorage(const PagedKvSpec& spec, int num_pages, Backend* back
 
 TensorView CacheStorage::Plane(int index) const {
   const int64_t plane_elements = pages_.shape()[1] * pages_.shape()[2];
-  return TensorView(pages_.ptr<float>() + index * plane_elements, DType::kF32,
-                    {num_pages_, spec_.kv_heads, spec_.page_size, spec_.head_dim});
+  return TensorView(pages_.ptr<char>() + index * plane_elements * ByteSize(spec_.dtype),
+                    spec_.dtype, {num_pages_, spec_.kv_heads, spec_.page_size, spec_.head_dim});
 }
 
 TensorView CacheStorage::Keys(int layer) const {
@@ -44,7 +44,8 @@ TensorView CacheStorage::Values(int layer) const {
 
 void CacheStorage::Poison(absl::Span<const PageId> pages) {
   if (spec_.num_layers == 0) return;
-  const std::vector<float> poison(pages_.shape()[2], std::numeric_limits<float>::quiet_NaN());
+  // All bits set: NaN in f32 and in bf16.
+  const std::vector<uint8_t> poison(pages_.shape()[2] * ByteSize(spec_.dtype), 0xff);
   for (int plane = 0; plane < 2 * spec_.num_layers; ++plane) {
     for (const PageId page : pages) {
       CHECK(0 <= page && page < num_pages_);

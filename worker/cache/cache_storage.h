@@ -18,7 +18,7 @@ class CacheStorage {
   static absl::StatusOr<std::unique_ptr<CacheStorage>> Create(const PagedKvSpec& spec,
                                                               int num_pages, Backend* backend);
 
-  TensorView Keys(int layer) const;    // [num_pages, kv_heads, page_size, head_dim], f32
+  TensorView Keys(int layer) const;    // [num_pages, kv_heads, page_size, head_dim], spec().dtype
   TensorView Values(int layer) const;  // same
 
   // Fills pages with NaN in every layer, so that a read of a page before it was written shows.

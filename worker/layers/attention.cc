@@ -32,15 +32,15 @@ absl::Status Attention::Forward(const ForwardContext& context, const RotaryTable
                                 const TensorView& hidden) const {
   const TensorView qkv = activations.projected(context.num_tokens, qkv_.width());
   qkv_.Forward(x, qkv);
-  for (const TensorView& heads : {qkv_.Query(qkv), qkv_.Key(qkv)}) {
-    backend_->Rope(
-        {.x = heads, .positions = context.positions, .cos = rotary.cos(), .sin = rotary.sin()});
-  }
-  backend_->KvAppend({.k = qkv_.Key(qkv),
-                      .v = qkv_.Value(qkv),
-                      .slots = context.slot_mapping,
-                      .k_cache = pages.keys,
-                      .v_cache = pages.values});
+  backend_->RotateAppend({.q = qkv_.Query(qkv),
+                          .k = qkv_.Key(qkv),
+                          .v = qkv_.Value(qkv),
+                          .positions = context.positions,
+                          .cos = rotary.cos(),
+                          .sin = rotary.sin(),
+                          .slots = context.slot_mapping,
+                          .k_cache = pages.keys,
+                          .v_cache = pages.values});
   const TensorView out = activations.mixed(context.num_tokens, qkv_.query_width());
   Attend(context, pages, qkv_.Query(qkv), out);
   return output_.Forward(out, hidden, activations.mixer_partials(), hidden);

@@ -5,11 +5,13 @@
 
 namespace krait {
 
-PagedKvSpec KvSpecOf(const ModelConfig& config, const Sharding& sharding, int page_size) {
+PagedKvSpec KvSpecOf(const ModelConfig& config, const Sharding& sharding, int page_size,
+                     DType dtype) {
   return {.num_layers = config.num_attention_layers(),
           .kv_heads = static_cast<int>(sharding.kv_groups.size()),
           .head_dim = static_cast<int>(config.head_dim),
-          .page_size = page_size};
+          .page_size = page_size,
+          .dtype = dtype};
 }
 
 RecurrentStateSpec StateSpecOf(const ModelConfig& config, const Sharding& sharding,

@@ -176,7 +176,8 @@ absl::StatusOr<std::unique_ptr<CausalLM>> HybridLm::Load(const ModelInputs& inpu
                    Activations::Create(ActivationDimsOf(inputs), context.backend));
   if (inputs.on_progress) inputs.on_progress(1.0);
   return std::unique_ptr<CausalLM>(new HybridLm(
-      Parts{KvSpecOf(config, context.sharding, inputs.page_size),
+      Parts{KvSpecOf(config, context.sharding, inputs.page_size,
+                     KvCacheType(context.backend->device(), context.weight_dtype)),
             StateSpecOf(config, context.sharding, inputs.max_draft_tokens), context.backend,
             std::move(embedding), std::move(layers), std::move(final_norm), std::move(head),
             std::move(rotary), std::move(activations)}));

@@ -8,6 +8,7 @@
 #include "common/machine_memory.h"
 #include "common/request_limits.h"
 #include "common/status_macros.h"
+#include "kernels/backend.h"
 #include "worker/models/cache_specs.h"
 #include "worker/models/model_registry.h"
 
@@ -30,7 +31,8 @@ absl::StatusOr<Bytes> BytesOf(const WorkerOptions& options, const ModelConfig& c
     ASSIGN_OR_RETURN(
         const Sharding sharding,
         MakeSharding(ShardingDimsOf(config), static_cast<int>(rank), options.tensor_parallel_size));
-    bytes.page += KvSpecOf(config, sharding, options.page_size).bytes_per_page();
+    const DType kv_type = KvCacheType(options.device, options.weight_dtype);
+    bytes.page += KvSpecOf(config, sharding, options.page_size, kv_type).bytes_per_page();
     bytes.slot += StateSpecOf(config, sharding, max_draft_tokens).bytes_per_slot();
   }
   return bytes;

@@ -17,6 +17,7 @@ std::vector<Scene> Scenes() {
       Scene(8, 2, 128, 16, {{700, 3}, {129, 2}}),
       Scene(6, 1, 40, 32, {{300, 9}}),
       Scene(2, 2, 512, 8, {{150, 2}}),
+      Scene(32, 2, 128, 16, {{260, 20}}),
       Scene(4, 2, 64, 16, {{600, 12}, {90, 4}}),
   };
   scenes.back().window = 140;
@@ -34,14 +35,28 @@ TEST_F(CudaAttentionTest, AgreesWithTheCpu) {
   }
 }
 
+// Queries and weights are split in two bf16 each there.
+TEST_F(CudaAttentionTest, ACacheInBf16AgreesWithTheCpu) {
+  for (Scene& scene : Scenes()) {
+    scene.RoundCache();
+    const std::vector<float> cpu = scene.Run(*cpu_, AllTokens(scene));
+    const std::vector<float> cuda = scene.Run(*cuda_, AllTokens(scene), DType::kBF16);
+    for (size_t i = 0; i < cpu.size(); ++i) {
+      ASSERT_NEAR(cpu[i], cuda[i], 2e-5 * (1 + std::abs(cpu[i]))) << scene.head_dim;
+    }
+  }
+}
+
 TEST_F(CudaAttentionTest, ATokensBitsAreItsOwn) {
   for (Scene& scene : Scenes()) {
-    const std::vector<float> all = scene.Run(*cuda_, AllTokens(scene));
-    const size_t width = all.size() / scene.num_tokens;
-    for (int token = 0; token < scene.num_tokens; ++token) {
-      ASSERT_EQ(BitsOf(scene.Run(*cuda_, {token})),
-                BitsOf(std::vector<float>(all.begin() + token * width,
-                                          all.begin() + (token + 1) * width)));
+    for (const DType cache : {DType::kF32, DType::kBF16}) {
+      const std::vector<float> all = scene.Run(*cuda_, AllTokens(scene), cache);
+      const size_t width = all.size() / scene.num_tokens;
+      for (int token = 0; token < scene.num_tokens; ++token) {
+        ASSERT_EQ(BitsOf(scene.Run(*cuda_, {token}, cache)),
+                  BitsOf(std::vector<float>(all.begin() + token * width,
+                                            all.begin() + (token + 1) * width)));
+      }
     }
   }
 }

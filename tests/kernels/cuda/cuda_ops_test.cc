@@ -177,6 +177,57 @@ TEST_F(CudaOpsTest, KvAppendWritesItsSlotsOnly) {
   }
 }
 
+// What Rope and KvAppend leave.
+TEST_F(CudaOpsTest, RotateAppendHasTheCpusBits) {
+  for (int64_t head_dim : {8, 64, 128}) {
+    ExpectCpusBits(
+        [&](Backend& backend) {
+          std::vector<float> q = Gaussian(4 * 6 * head_dim, 1), k = Gaussian(4 * 3 * head_dim, 2),
+                             v = Gaussian(4 * 3 * head_dim, 3), cos = Gaussian(32 * head_dim, 5),
+                             sin = Gaussian(32 * head_dim, 6);
+          std::vector<float> cache(2 * 5 * 3 * 4 * head_dim, NAN);
+          const std::vector<int32_t> positions = {0, 5, 63, 5};
+          const std::vector<int64_t> slots = {19, -1, 0, 6};
+          const Shape pages = {5, 3, 4, head_dim};
+          const auto heads = [&](std::vector<float>& values, int64_t count) {
+            return TensorView(values.data(), DType::kF32, {4, count, head_dim});
+          };
+          backend.RotateAppend(
+              {.q = heads(q, 6),
+               .k = heads(k, 3),
+               .v = heads(v, 3),
+               .positions = positions.data(),
+               .cos = Matrix(cos, 64, head_dim / 2),
+               .sin = Matrix(sin, 64, head_dim / 2),
+               .slots = slots.data(),
+               .k_cache = TensorView(cache.data(), DType::kF32, pages),
+               .v_cache = TensorView(cache.data() + cache.size() / 2, DType::kF32, pages)});
+          q.insert(q.end(), cache.begin(), cache.end());
+          return q;
+        },
+        std::to_string(head_dim));
+  }
+}
+
+TEST_F(CudaOpsTest, ACacheInBf16HoldsTheRoundedKeysAndValues) {
+  const int64_t head_dim = 64;
+  std::vector<float> k = Gaussian(2 * 3 * head_dim, 1), v = Gaussian(2 * 3 * head_dim, 2);
+  std::vector<float> full(2 * 2 * 3 * 4 * head_dim, 0);
+  std::vector<Bf16> rounded(full.size(), 0);
+  const std::vector<int64_t> slots = {7, 2};
+  const auto append = [&](void* keys, void* values, DType dtype) {
+    const Shape rows = {2, 3, head_dim}, pages = {2, 3, 4, head_dim};
+    cuda_->KvAppend({.k = TensorView(k.data(), DType::kF32, rows),
+                     .v = TensorView(v.data(), DType::kF32, rows),
+                     .slots = slots.data(),
+                     .k_cache = TensorView(keys, dtype, pages),
+                     .v_cache = TensorView(values, dtype, pages)});
+  };
+  append(full.data(), full.data() + full.size() / 2, DType::kF32);
+  append(rounded.data(), rounded.data() + rounded.size() / 2, DType::kBF16);
+  for (size_t i = 0; i < full.size(); ++i) ASSERT_EQ(ToBf16(full[i]), rounded[i]) << i;
+}
+
 // The result in f32, rounded.
 TEST_F(CudaOpsTest, Bf16ResultsAreTheRoundedOnes) {
   const int64_t n = 640;

@@ -47,6 +47,31 @@ TEST_F(CudaRecurrentTest, SchedulesHaveTheCpusBits) {
   }
 }
 
+// With so many that blocks take whole heads of the state.
+TEST_F(CudaRecurrentTest, ManyHeadsHaveTheCpusBits) {
+  std::mt19937 generator(13);
+  for (const StateOpShape& shape : {StateOpShape{.heads = 128,
+                                   .groups = 2,
+                                   .head_dim = 136,
+                                   .state_dim = 8,
+                                   .interval = 8,
+                                   .drafts = 14},
+                                    StateOpShape{.heads = 128,
+                                    .groups = 1,
+                                    .head_dim = 40,
+                                    .state_dim = 16,
+                                    .interval = 16,
+                                    .drafts = 3}}) {
+    StateOp on_cpu(shape), on_cuda(shape);
+    const auto schedule = RandomSchedule(40, static_cast<int>(on_cpu.max_drafts()), generator);
+    HarnessSequence cpu_sequence{.slot = 2}, cuda_sequence{.slot = 2};
+    ASSERT_EQ(BitsOf(RunSchedule(*cpu_, on_cpu, cpu_sequence, schedule, 5)),
+              BitsOf(RunSchedule(*cuda_, on_cuda, cuda_sequence, schedule, 5)));
+    ASSERT_EQ(BitsOf(on_cpu.Canonical(*cpu_, cpu_sequence)),
+              BitsOf(on_cuda.Canonical(*cuda_, cuda_sequence)));
+  }
+}
+
 TEST_F(CudaRecurrentTest, SchedulesAndNeighboursDoNotChangeABit) {
   std::mt19937 generator(12);
   auto plain_ops = Ops(), ops = Ops();

@@ -179,6 +179,15 @@ class MirrorBackend final : public Backend {
     mirror.Write(p.v_cache);
     cuda_->KvAppend(p);
   }
+  void RotateAppend(const RotateAppendParams& params) override {
+    RotateAppendParams p = params;
+    Mirror mirror(*cuda_);
+    mirror.Read(p.positions, p.q.dim(0));
+    mirror.Read(p.slots, p.q.dim(0));
+    for (TensorView* each : {&p.q, &p.k, &p.v, &p.k_cache, &p.v_cache}) mirror.Write(*each);
+    for (TensorView* each : {&p.cos, &p.sin}) mirror.Read(*each);
+    cuda_->RotateAppend(p);
+  }
   void PagedAttention(const PagedAttentionParams& params) override {
     PagedAttentionParams p = params;
     Mirror mirror(*cuda_);
