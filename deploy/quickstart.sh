@@ -219,8 +219,9 @@ main() {
   if [[ -n $model ]]; then
     draft=$(cut_draft "$model")
   else
-    local pair
-    pair=$("$ROOT/deploy/make_pair.sh" "$BIN/krait" "$("$ROOT/deploy/fetch_model.sh")")
+    local base pair
+    base=$("$ROOT/deploy/fetch_model.sh")
+    pair=$("$ROOT/deploy/make_pair.sh" "$BIN/krait" "$base")
     model=$pair/SmolLM2-135M-Mamba2-50 draft=$pair/draft
   fi
   run_dir=$(mktemp -d "${TMPDIR:-/tmp}/krait.XXXXXX")
