@@ -124,7 +124,10 @@ class Cluster:
             for target in self.targets:
                 target.fields["coordinators"] = registry
                 if self.drafts:
-                    target.fields["draft_address"] = self.drafts[0].address
+                    # A step of a tiny model is short, and all share the processors: with the deadline
+                    # and the K that follow from a step there may be no drafts at all.
+                    target.fields |= {"draft_address": self.drafts[0].address, "max_draft_tokens": 4,
+                                      "fixed_draft_tokens": True, "proposal_deadline_ms": 200}
                 target.start()
             wait_until(lambda: all(process.is_ready() for process in self.processes()), "all are ready")
         except BaseException:

@@ -25,6 +25,9 @@ OUTPUT_TOKENS = 16
 # small beside it.
 LONG_PROMPT = b"One day a snake and a mongoose met. " * 40
 QUANTILES = (0.5, 0.95)
+# Whoever else takes the processor delays the client, which then measures what no server can know: the
+# times have to agree in one load of so many, the counters in each.
+LOADS = 3
 
 
 def series_names(text):
@@ -118,15 +121,21 @@ class LiveTest(unittest.TestCase):
         with Prometheus(self.cluster) as prometheus:
             done = observability.promtool("check", "config", prometheus.config)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-            prometheus.settle(self.cluster)
-            before = self.counters(prometheus)
-            answers = self.load()
-            prometheus.settle(self.cluster)
-            after = self.counters(prometheus)
-            got = {name: after[name] - before[name] for name in after}
-            self.compare_counters(got, answers)
-            self.compare_times(got, answers)
+            partings = [self.partings_of_a_load(prometheus)]
+            while partings[-1] and len(partings) < LOADS:
+                partings.append(self.partings_of_a_load(prometheus))
+            self.assertEqual(partings[-1], [], partings)
             self.assertEqual(self.evaluated(prometheus), {"ok"})
+
+    def partings_of_a_load(self, prometheus):
+        prometheus.settle(self.cluster)
+        before = self.counters(prometheus)
+        answers = self.load()
+        prometheus.settle(self.cluster)
+        after = self.counters(prometheus)
+        got = {name: after[name] - before.get(name, 0) for name in after}
+        self.compare_counters(got, answers)
+        return self.compare_times(got, answers)
 
     def test_every_selector_selects_something(self):
         with Prometheus(self.cluster) as prometheus:
@@ -183,12 +192,16 @@ class LiveTest(unittest.TestCase):
         self.assertGreater(got["krait_spec_decode_num_accepted_tokens_total"], 0)
 
     def compare_times(self, got, answers):
-        """The server's mean is the client's within the larger of 2 % and 2 ms; its quantiles fall into
-        the bucket of the client's, where a value that close to a bound counts for both sides."""
+        """Where the times part: the server's mean is to be the client's within the larger of 2 % and
+        2 ms, its quantiles in the bucket of the client's, where a value that close to a bound counts
+        for both sides. Never is the server's mean the longer one."""
         seconds = sorted(answer.first_token_seconds for answer in answers if answer.tokens)
         self.assertEqual(got["ttft", "count"], len(seconds))
-        mean = sum(seconds) / len(seconds)
-        self.assertAlmostEqual(got["ttft", "sum"] / len(seconds), mean, delta=max(0.02 * mean, 0.002))
+        mean, server_mean = sum(seconds) / len(seconds), got["ttft", "sum"] / len(seconds)
+        self.assertLess(server_mean, mean + 0.002)
+        partings = []
+        if abs(server_mean - mean) > max(0.02 * mean, 0.002):
+            partings.append(f"mean: client {mean}, server {server_mean}")
         buckets = sorted((float(name[1]), count) for name, count in got.items() if name[0] == "ttft_le")
         for quantile in QUANTILES:
             rank = math.ceil(quantile * len(seconds))
@@ -198,8 +211,9 @@ class LiveTest(unittest.TestCase):
                     break
                 low = high
             slack = max(0.02 * seconds[rank - 1], 0.002)
-            self.assertTrue(low - slack < seconds[rank - 1] <= high + slack,
-                            f"p{quantile}: client {seconds[rank - 1]}, server ({low}, {high}]")
+            if not low - slack < seconds[rank - 1] <= high + slack:
+                partings.append(f"p{quantile}: client {seconds[rank - 1]}, server ({low}, {high}]")
+        return partings
 
 
 if __name__ == "__main__":
