@@ -1,5 +1,7 @@
 #include "coordinator/server/generation_service.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/grpc_status.h"
@@ -13,17 +15,14 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationService::Generate(
   v1::GenerateRequest copy = *request;
   if (copy.request_id().empty()) copy.set_request_id(absl::StrFormat("%016x", RandomBits()));
   absl::Status status = CheckEntry(copy);
-  bool claimed = false;
+  LiveIds::Claim claim;
   if (status.ok()) {
-    claimed = sessions_.ClaimId(copy.request_id());
-    if (!claimed) status = absl::AlreadyExistsError("request_id: a live request has this id");
+    claim = live_ids_.TryClaim(copy.request_id());
+    if (!claim) status = absl::AlreadyExistsError("request_id: a live request has this id");
   }
   const int64_t number = next_session_++;
   const auto session = std::make_shared<GenerationSession>(
-      context_, call, [this, number, id = claimed ? copy.request_id() : ""] {
-        if (!id.empty()) sessions_.ReleaseId(id);
-        sessions_.Erase(number);
-      });
+      context_, call, std::move(claim), [this, number] { sessions_.Erase(number); });
   sessions_.Insert(number, session);
   if (status.ok()) {
     session->Begin(copy);

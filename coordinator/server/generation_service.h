@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "coordinator/server/generation_session.h"
+#include "coordinator/server/live_ids.h"
 #include "coordinator/server/session_table.h"
 #include "krait/v1/generation.grpc.pb.h"
 
@@ -45,7 +46,8 @@ class GenerationService final : public v1::GenerationService::CallbackService {
   const SessionContext& context_;
   std::atomic<bool> draining_ = false;
   std::atomic<int64_t> next_session_ = 0;
-  SessionTable sessions_;
+  LiveIds live_ids_;
+  SessionTable sessions_;  // they hold claims
 };
 
 }  // namespace krait

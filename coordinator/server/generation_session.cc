@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "common/grpc_status.h"
 #include "common/status_macros.h"
 #include "coordinator/server/client_call.h"
@@ -23,6 +24,13 @@ constexpr int kUnknownContext = 1 << 20;
 ModelLimits LimitsOrGuess(const SessionContext& context) {
   return context.registry.Limits().value_or(
       ModelLimits{kUnknownContext, context.model.tokenizer().vocab_size()});
+}
+
+// A worker may still know an earlier attempt, or an earlier request of the same id that met a stop
+// string, when the client has long seen its end: every attempt is somebody else to it.
+std::string AttemptId(const std::string& request_id) {
+  const std::string suffix = absl::StrFormat(":%016x", RandomBits());
+  return request_id.substr(0, kMaxRequestIdBytes - suffix.size()) + suffix;
 }
 
 // Of its choice.
@@ -49,12 +57,13 @@ class GenerationSession::Attempt final : public WorkerStreamObserver {
 };
 
 GenerationSession::GenerationSession(const SessionContext& context,
-                                     grpc::CallbackServerContext* call,
+                                     grpc::CallbackServerContext* call, LiveIds::Claim id,
                                      std::function<void()> on_done)
     : context_(context),
       call_(call),
       on_done_(std::move(on_done)),
       deadline_(context.clock.Now() + TimeLeft(*call, context.options)),
+      id_(std::move(id)),
       record_(context, TraceIdOfCall(*call)),
       admission_(context, deadline_),
       attempts_(context),
@@ -112,6 +121,7 @@ void GenerationSession::StartAttempt(const WorkerView& worker) {
   record_.OnPlaced(attempt);
   read_paused_ = false;
   const absl::Duration left = std::max(deadline_ - context_.clock.Now(), absl::Milliseconds(1));
+  request_.to_worker.set_request_id(AttemptId(request_.request_id));
   request_.to_worker.set_epoch(worker.key.epoch);
   request_.to_worker.set_deadline_ms(absl::ToInt64Milliseconds(left));
   stream_ = context_.pool.Get(worker)->Generate(
@@ -204,6 +214,7 @@ void GenerationSession::Pump() {
     finished_ = true;
     admission_.Leave(/*served=*/num_tokens() > 0);
     SetNextLook();
+    id_ = {};
     Finish(ToGrpcStatus(*final_));
   }
 }

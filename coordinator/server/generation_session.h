@@ -11,6 +11,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "coordinator/server/client_writer.h"
+#include "coordinator/server/live_ids.h"
 #include "coordinator/server/prepared_request.h"
 #include "coordinator/server/response_assembler.h"
 #include "coordinator/server/session_admission.h"
@@ -37,9 +38,10 @@ namespace krait {
 class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
                                 public std::enable_shared_from_this<GenerationSession> {
  public:
+  // Gives its id up before the client sees the end: whoever has seen it may use the id again.
   // `on_done` is called once, last, when gRPC has let go of the session.
   GenerationSession(const SessionContext& context, grpc::CallbackServerContext* call,
-                    std::function<void()> on_done);
+                    LiveIds::Claim id, std::function<void()> on_done);
   ~GenerationSession() override;
 
   // Starts the work; once.
@@ -90,6 +92,7 @@ class GenerationSession final : public grpc::ServerWriteReactor<v1::GenerateResp
 
   std::atomic<int64_t> next_look_ns_{0};
   absl::Mutex mutex_;
+  LiveIds::Claim id_ ABSL_GUARDED_BY(mutex_);
   SessionRecord record_ ABSL_GUARDED_BY(mutex_);
   // The work.
   PreparedRequest request_ ABSL_GUARDED_BY(mutex_);

@@ -23,7 +23,7 @@ absl::StatusOr<OutputAssembler> OutputAssembler::Create(const TextModel& model,
 OutputAssembler::OutputAssembler(const TextModel& model, const PreparedRequest& request, int choice,
                                  IncrementalDetokenizer detokenizer)
     : model_(&model),
-      request_id_(request.to_worker.request_id()),
+      request_id_(request.request_id),
       choice_(choice),
       stops_(request.stops),
       stop_token_ids_(request.to_worker.sampling().stop_token_ids().begin(),

@@ -36,7 +36,7 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& reques
   ASSIGN_OR_RETURN(const std::vector<TokenId> ids, EncodeInput(request, model));
   PreparedRequest prepared;
   auto& to_worker = prepared.to_worker;
-  to_worker.set_request_id(request.request_id());
+  prepared.request_id = request.request_id();
   to_worker.mutable_prompt_token_ids()->Add(ids.begin(), ids.end());
   v1::SamplingParams& sampling = *to_worker.mutable_sampling();
   sampling = request.sampling();

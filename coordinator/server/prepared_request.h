@@ -11,9 +11,10 @@
 
 namespace krait {
 
-// A client's request, checked and turned into tokens; what a worker is asked, but for epoch and
-// deadline.
+// A client's request, checked and turned into tokens; what a worker is asked, but for its id, epoch
+// and deadline, which are an attempt's.
 struct PreparedRequest {
+  std::string request_id;                   // the client's
   internal::v1::GenerateRequest to_worker;  // every sampling field set, stop strings taken out
   std::vector<std::string> stops;
   bool default_max_tokens = false;  // the client named none

@@ -16,7 +16,7 @@ void Leak() {
 }  // namespace
 
 std::string SessionRecord::Name(const PreparedRequest& request) const {
-  return absl::StrCat("request_id=", request.to_worker.request_id(), " trace_id=", trace_id_);
+  return absl::StrCat("request_id=", request.request_id, " trace_id=", trace_id_);
 }
 
 void SessionRecord::OnPlaced(int attempt) const {

@@ -16,16 +16,6 @@ void SessionTable::Erase(int64_t number) {
   sessions_.erase(found);
 }
 
-bool SessionTable::ClaimId(const std::string& request_id) {
-  absl::MutexLock lock(&mutex_);
-  return live_ids_.insert(request_id).second;
-}
-
-void SessionTable::ReleaseId(const std::string& request_id) {
-  absl::MutexLock lock(&mutex_);
-  live_ids_.erase(request_id);
-}
-
 void SessionTable::PokeDue(absl::Duration now) {
   std::vector<std::shared_ptr<GenerationSession>> due;
   {

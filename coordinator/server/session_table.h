@@ -1,8 +1,6 @@
 #pragma once
 
 #include <memory>
-#include <set>
-#include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -21,10 +19,6 @@ class SessionTable {
   void Insert(int64_t number, std::shared_ptr<GenerationSession> session);
   void Erase(int64_t number);
 
-  // False if a live request has this id. ReleaseId only after true.
-  bool ClaimId(const std::string& request_id);
-  void ReleaseId(const std::string& request_id);
-
   // Pokes those whose next look is due at `now`.
   void PokeDue(absl::Duration now);
   void EndAll(const absl::Status& status);
@@ -39,7 +33,6 @@ class SessionTable {
   mutable absl::Mutex mutex_;
   absl::flat_hash_map<int64_t, std::shared_ptr<GenerationSession>> sessions_
       ABSL_GUARDED_BY(mutex_);
-  std::set<std::string> live_ids_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace krait

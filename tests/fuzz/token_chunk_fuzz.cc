@@ -24,7 +24,7 @@ const TextModel& Model() {
 
 PreparedRequest Request() {
   PreparedRequest request;
-  request.to_worker.set_request_id("id");
+  request.request_id = "id";
   request.to_worker.add_prompt_token_ids(1);
   request.to_worker.mutable_sampling()->set_max_tokens(kMaxTokens);
   request.to_worker.mutable_sampling()->set_n(kNumChoices);

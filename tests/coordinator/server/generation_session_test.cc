@@ -610,7 +610,7 @@ TEST_F(GenerationSessionTest, ManyCancelsAtRandomMomentsLeakNothing) {
   StartCoordinator();
   MakeReady(a_);
   FakeScript script;
-  for (int i = 0; i < 200; ++i) script.push_back(Chunk(i, Ids("x")));
+  for (int i = 0; i < 500; ++i) script.push_back(Chunk(i, Ids("x")));
   script.push_back(LastChunk(200, Ids("x"), v1::FINISH_REASON_LENGTH));
   a_.SetScripts({script});
   std::vector<std::thread> threads;
@@ -815,8 +815,39 @@ TEST_F(GenerationSessionTest, LiveRequestIdIsRefusedAndFreeAfterwards) {
     a_.Release();
   });
   EXPECT_TRUE(first.status.ok());
-  EXPECT_TRUE(coordinator_->sessions().WaitEmpty(absl::Seconds(10)));
   EXPECT_TRUE(Generate(request).status.ok());
+}
+
+TEST_F(GenerationSessionTest, AClientThatHasSeenTheEndMayUseTheIdAtOnce) {
+  StartCoordinator();
+  MakeReady(a_);
+  v1::GenerateRequest request = Request();
+  request.set_request_id("mine");
+  for (int i = 0; i < 500; ++i) {
+    a_.SetScripts({kHello});
+    const Outcome outcome = Generate(request);
+    ASSERT_TRUE(outcome.status.ok()) << i << ": " << outcome.status.error_message();
+  }
+}
+
+TEST_F(GenerationSessionTest, ToWorkersEveryAttemptIsSomebodyElse) {
+  StartCoordinator();
+  MakeReady(a_);
+  MakeReady(b_);
+  a_.SetScripts({{EndWith(grpc::UNAVAILABLE)}});
+  b_.SetScripts({kHello});
+  v1::GenerateRequest request = Request();
+  request.set_request_id(std::string(kMaxRequestIdBytes, 'x'));
+  const Outcome outcome = Generate(request);
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status.error_message();
+  EXPECT_EQ(outcome.last().request_id(), request.request_id());
+  const std::string first = a_.last_request().request_id();
+  const std::string second = b_.last_request().request_id();
+  EXPECT_NE(first, second);
+  for (const std::string& id : {first, second}) {
+    EXPECT_TRUE(CheckRequestId(id).ok()) << id;
+    EXPECT_THAT(id, ::testing::StartsWith(std::string(100, 'x')));
+  }
 }
 
 TEST_F(GenerationSessionTest, DrainFinishesWhatRunsAndRefusesWhatComes) {
