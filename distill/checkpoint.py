@@ -132,12 +132,13 @@ def _split_fused(config, tensors):
     return out
 
 
-def _kinds(config, tensors):
-    kinds = []
+def kinds(config, tensors):
+    """A layer's kind, by the tensors it has."""
+    found = []
     for index in range(config.num_layers):
         a_log = tensors.get(f"model.layers.{index}.mamba.A_log")
-        kinds.append(ATTENTION if a_log is None else MAMBA1 if a_log.dim() == 2 else MAMBA2)
-    return tuple(kinds)
+        found.append(ATTENTION if a_log is None else MAMBA1 if a_log.dim() == 2 else MAMBA2)
+    return tuple(found)
 
 
 def load(path):
@@ -155,7 +156,7 @@ def load(path):
         del tensors["lm_head.weight"]  # .bin files store the embedding a second time
     if TOKEN_MAP in tensors:
         config = config.replace(draft_vocab_size=len(tensors[TOKEN_MAP]))
-    return config.replace(layers=_kinds(config, tensors)), tensors
+    return config.replace(layers=kinds(config, tensors)), tensors
 
 
 def build(config, tensors):

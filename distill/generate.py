@@ -77,6 +77,19 @@ def pack(pairs, separator):
     return np.array([i for prompt, reply in pairs for i in (*prompt, *reply, separator)], np.uint16)
 
 
+def end_token(config):
+    """The id that ends a reply; the first one of several."""
+    eos = config.extra.get("eos_token_id", 2)
+    return eos[0] if isinstance(eos, list) else eos
+
+
+def write_preferences(path, chosen, rejected):
+    """Both [(prompt, reply)] of the same prompts; pairs of the same reply are left out."""
+    lines = [json.dumps({"prompt": prompt, "chosen": good, "rejected": bad})
+             for (prompt, good), (_, bad) in zip(chosen, rejected) if good != bad]
+    pathlib.Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def perturb(model, noise, seed):
     """Gaussian noise on every matrix, `noise` times its own deviation: a worse twin."""
     generator = torch.Generator().manual_seed(seed)
@@ -106,18 +119,15 @@ def add_arguments(parser):
 def run(args):
     device = device_of()
     config, tensors = checkpoint.load(args.model)
-    eos = config.extra.get("eos_token_id", 2)
-    eos = eos[0] if isinstance(eos, list) else eos
     prompts = split_documents(token_file.read(args.prompts, config.vocab_size), args.separator)
     options = dict(batch=args.batch, device=device, max_tokens=args.max_tokens,
-                   temperature=args.temperature, seed=args.seed, eos=eos)
+                   temperature=args.temperature, seed=args.seed,
+                   eos=end_token(config))
     pairs = in_batches(prepare(checkpoint.build(config, tensors), [], device), prompts, **options)
     if not args.rejected_by:
         token_file.write(args.out, pack(pairs, args.separator), config.vocab_size, args.separator)
         return 0
     worse = perturb(checkpoint.build(*checkpoint.load(args.rejected_by)), args.noise, args.seed)
     rejected = in_batches(prepare(worse, [], device), prompts, **options)
-    lines = [json.dumps({"prompt": prompt, "chosen": good, "rejected": bad})
-             for (prompt, good), (_, bad) in zip(pairs, rejected) if good != bad]
-    pathlib.Path(args.out).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_preferences(args.out, pairs, rejected)
     return 0

@@ -122,9 +122,19 @@ class Dpo(nn.Module):
         self.student, self._beta = student, stage["beta"]
         self._size, self._length = stage["batch_size"], stage["sequence_length"]
         self._pairs, self._device = pairs, device
+        self._reference = self.scores()
+
+    def scores(self):
+        """Log-probabilities of every pair's (chosen, rejected) under the student as it is now."""
         with torch.no_grad():
-            scores = [self._scores([i]) for i in range(len(pairs))]
-        self._reference = torch.cat([s[0] for s in scores]), torch.cat([s[1] for s in scores])
+            scores = [self._scores(range(first, min(first + self._size, len(self._pairs))))
+                      for first in range(0, len(self._pairs), self._size)]
+        return torch.cat([s[0] for s in scores]), torch.cat([s[1] for s in scores])
+
+    def margin(self):
+        """The mean margin of all pairs: how much more than the reference it prefers the chosen."""
+        chosen, rejected = self.scores()
+        return losses.dpo_loss(chosen, rejected, *self._reference, self._beta)[1].item()
 
     def _side(self, numbers, side):
         rows = [self._pairs[i][0] + self._pairs[i][side] for i in numbers]

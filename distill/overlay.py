@@ -8,10 +8,12 @@ tensor is the base's) or a whole "draft" (its embedding alone is the base's)."""
 import hashlib
 import pathlib
 
+import torch
+
 from . import blocks, checkpoint
 from .config import ATTENTION
-from .errors import UserError
-from .gguf_file import write_gguf
+from .errors import DataError, UserError
+from .gguf_file import GgufFile, write_gguf
 
 FORMATS = ("Q4_1", "Q5_0", "Q5_1", "Q8_0")
 
@@ -57,6 +59,23 @@ def write(path, base_file, config, tensors, quantization, notes=None):
     write_gguf(path, metadata, {name: (kind_of(name, tensor, quantization), tensor.numpy())
                                 for name, tensor in sorted(own.items())})
     return path.stat().st_size
+
+
+def merge(base_file, path):
+    """(config, tensors) of the hybrid that the "mixers" overlay `path` makes of its base."""
+    file = GgufFile(path)
+    if file.metadata.get("krait.overlay.kind") != "mixers":
+        raise DataError(f"{path}: krait.overlay.kind: "
+                        f"{file.metadata.get('krait.overlay.kind')!r}; \"mixers\" wanted")
+    if file.metadata.get("krait.overlay.base_sha256") != sha256(base_file):
+        raise DataError(f"{path}: {base_file} is not the base it was made for")
+    config, tensors = checkpoint.load(base_file)
+    tensors.update({name: torch.from_numpy(file.read(name)) for name in file.names})
+    config = config.replace(layers=checkpoint.kinds(config, tensors))
+    replaced = tuple(f"model.layers.{i}.self_attn." for i, kind in enumerate(config.layers)
+                     if kind != ATTENTION)
+    return config, {name: tensor for name, tensor in tensors.items()
+                    if not name.startswith(replaced)}
 
 
 def rounded(config, tensors, quantization):

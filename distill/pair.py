@@ -7,19 +7,17 @@ the state: started again with the same arguments, it goes on. --seconds ends a c
 writes to --out (mixers.gguf, draft.gguf, figures.json, logs) is then the best so far."""
 
 import json
-import pathlib
-import shutil
 import sys
 import time
 
 import numpy as np
 import torch
 
-from . import checkpoint, draft, evaluate, generate, overlay, token_file, train
+from . import checkpoint, draft, evaluate, generate, overlay, token_file, train, workspace
 from . import recipe as recipes
 from .batches import Batches
-from .errors import UserError
-from .train import device_of, prepare
+from .train import prepare
+from .workspace import Workspace
 
 EVALUATED_PROMPTS = 200  # the last ones; no reply to them is trained on
 EOS = 2  # <|im_end|>
@@ -30,48 +28,7 @@ def say(text):
     print(f"pair: {text}", file=sys.stderr, flush=True)
 
 
-class Pair:
-    def __init__(self, args):
-        self.args, self.device = args, device_of()
-        self.input, self.work = pathlib.Path(args.input), pathlib.Path(args.work)
-        self.out = pathlib.Path(args.out)
-        self.start = time.monotonic()
-        self.deadline = self.start + args.seconds - args.reserve
-        self.work.mkdir(parents=True, exist_ok=True)
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.base = self._join_base()
-        self.figures = self._read_json("figures.json", {})
-
-    def _read_json(self, name, default):
-        path = self.work / name
-        return json.loads(path.read_text()) if path.exists() else default
-
-    def _join_base(self):
-        whole = self.input / "base.gguf"
-        if whole.exists():
-            return whole
-        joined, parts = self.work / "base.gguf", sorted(self.input.glob("base.gguf.part-*"))
-        if not joined.exists():
-            if not parts:
-                raise UserError(f"{whole}: missing, and so are its parts")
-            with open(self.work / "base.partial", "wb") as out:
-                for part in parts:
-                    with open(part, "rb") as file:
-                        shutil.copyfileobj(file, out)
-            (self.work / "base.partial").rename(joined)
-        return joined
-
-    def note(self, **figures):
-        self.figures.update(figures)
-        text = json.dumps(self.figures, indent=2) + "\n"
-        for folder in (self.work, self.out):
-            (folder / "figures.json").write_text(text)
-
-    def _copy_log(self, name):
-        log = self.work / name / "log.tsv"
-        if log.exists():
-            shutil.copyfile(log, self.out / f"{name}.tsv")
-
+class Pair(Workspace):
     def hybrid_recipe(self):
         args = self.args
         shape = {"batch_size": args.batch_size, "sequence_length": args.length}
@@ -127,7 +84,7 @@ class Pair:
         run = train.hybrid_run(self.hybrid_recipe(), self.device)
         ended = run.run(self.deadline)
         config, tensors = run.student.config, run.tensors()
-        self._copy_log("hybrid")
+        self.copy_log("hybrid")
         self.note(hybrid={"tokens_seen": run.tokens, "tokens_distinct": run.batches.distinct,
                           "train_seconds": round(run.seconds, 1), "ended": ended,
                           "device": torch.cuda.get_device_name() if torch.cuda.is_available()
@@ -193,7 +150,7 @@ class Pair:
             return checkpoint.load(model)
         run = draft.draft_run(self.draft_recipe(config), self.device)
         ended = run.run(self.deadline)
-        self._copy_log("draft")
+        self.copy_log("draft")
         self.note(draft={"tokens_seen": run.tokens, "train_seconds": round(run.seconds, 1),
                          "ended": ended})
         self.write_overlay("draft.gguf", run.student.config, run.tensors())
@@ -250,7 +207,7 @@ class Pair:
             return False
         self.write_overlay("mixers.gguf", *hybrid)
         self.evaluate_hybrid(*hybrid)
-        if time.monotonic() > self.deadline:
+        if self.late():
             return False
         self.generate(*hybrid)
         trained = self.train_draft(hybrid[0])
@@ -262,11 +219,7 @@ class Pair:
 
 
 def add_arguments(parser):
-    parser.add_argument("--input", required=True, metavar="DIR")
-    parser.add_argument("--work", required=True, metavar="DIR")
-    parser.add_argument("--out", required=True, metavar="DIR")
-    parser.add_argument("--seconds", type=float, default=570, help="of this call (default 570)")
-    parser.add_argument("--reserve", type=float, default=30, help="of them, for writing at the end")
+    workspace.add_arguments(parser)
     parser.add_argument("--teach-seconds", type=float, default=60)
     parser.add_argument("--taught-repeats", type=int, default=4, metavar="N",
                         help="how often the teacher's replies stand in the training text")
@@ -274,15 +227,7 @@ def add_arguments(parser):
     parser.add_argument("--distill-seconds", type=float, default=600)
     parser.add_argument("--generate-seconds", type=float, default=60)
     parser.add_argument("--draft-seconds", type=float, default=150)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--length", type=int, default=1024)
-    parser.add_argument("--reply-tokens", type=int, default=192)
-    parser.add_argument("--generate-batch", type=int, default=2048)
-    parser.add_argument("--windows", type=int, default=64, help="of held-out text, evaluated")
-    parser.add_argument("--separator", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quantization", choices=overlay.FORMATS, default="Q5_1")
-    parser.add_argument("--compile", action="store_true")
 
 
 def run(args):

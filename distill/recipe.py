@@ -74,7 +74,8 @@ def _stages(name, value):
 
 RECIPE = {
     "base": (_text, REQUIRED), "out": (_text, REQUIRED), "data": (_paths, REQUIRED),
-    "tokenizer": (_text, None), "layout": (_layout, "50"), "mixer": (_one_of(MAMBA1, MAMBA2), MAMBA2),
+    "tokenizer": (_text, None), "student": (_text, None),
+    "layout": (_layout, "50"), "mixer": (_one_of(MAMBA1, MAMBA2), MAMBA2),
     "from_attention": (_flag, True), "train": (_one_of("mixers", "all"), "mixers"),
     "seed": (_natural, 0), "checkpoint_every": (_count, 500), "compile": (_flag, False),
     "stages": (_stages, REQUIRED),
@@ -110,9 +111,20 @@ def _fill(name, fields, schema):
     return out
 
 
+def _check_student(fields):
+    """A hybrid that a run begins from brings its layers along."""
+    for key in ("layout", "mixer", "from_attention"):
+        if fields["student"] is not None and key in fields:
+            raise UserError(f"recipe: {key}: the student brings its own")
+
+
 def parse(fields, schema=RECIPE):
     """A checked copy with every default filled in."""
-    return _fill("", fields, RECIPE if schema is None else schema)
+    schema = RECIPE if schema is None else schema
+    filled = _fill("", fields, schema)
+    if "student" in fields and "student" in schema:
+        _check_student(fields)
+    return filled
 
 
 def read(path, schema=RECIPE):

@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from . import checkpoint, convert, losses, objectives, recipe as recipes
+from . import checkpoint, convert, losses, objectives, overlay, recipe as recipes
 from .batches import Batches
 from .config import ATTENTION
 from .errors import UserError
@@ -274,13 +274,22 @@ def tokenizer_folder(recipe):
     return recipe["base"] if pathlib.Path(recipe["base"]).is_dir() else None
 
 
+def load_student(recipe):
+    """(config, tensors) that a run begins from: a trained hybrid (a folder, or an overlay over the
+    base), or the base converted."""
+    if recipe["student"] is None:
+        return convert.make_hybrid(recipe["base"], recipe["layout"], recipe["mixer"],
+                                   recipe["seed"], recipe["from_attention"])
+    if recipe["student"].endswith(".gguf"):
+        return overlay.merge(recipe["base"], recipe["student"])
+    return checkpoint.load(recipe["student"])
+
+
 def hybrid_run(recipe, device=None):
     """The Run of a checked recipe."""
     device = device or device_of()
     teacher = checkpoint.build(*checkpoint.load(recipe["base"]))
-    student = checkpoint.build(*convert.make_hybrid(recipe["base"], recipe["layout"],
-                                                    recipe["mixer"], recipe["seed"],
-                                                    recipe["from_attention"]))
+    student = checkpoint.build(*load_student(recipe))
     return Run(recipe, student, teacher, trained_names(student, recipe["train"]), device)
 
 
