@@ -62,8 +62,9 @@ void GenerationResult::Add(const v1::GenerateResponse& chunk, absl::Duration now
 }
 
 double GenerationResult::tokens_per_second() const {
-  const double seconds = absl::ToDoubleSeconds(last_ - first_);
-  const size_t tokens = num_tokens_ - tokens_in_first_;
+  const size_t later = num_tokens_ - tokens_in_first_;
+  const size_t tokens = later > 0 ? later : num_tokens_;
+  const double seconds = absl::ToDoubleSeconds(later > 0 ? last_ - first_ : first_);
   return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
 }
 

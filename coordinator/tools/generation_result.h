@@ -19,7 +19,8 @@ class GenerationResult {
 
   // Zero before the first token.
   absl::Duration time_to_first_token() const { return first_; }
-  // Of the tokens after the first chunk, over the time since; 0 if there are none.
+  // Of the tokens after the first chunk, over the time since; where one chunk brought all, of all
+  // over the time since the request; 0 without tokens.
   double tokens_per_second() const;
   // Of one choice, by default the only one; empty if nothing came of it.
   std::string text(int choice = 0) const;

@@ -160,6 +160,18 @@ TEST(GenerationResultTest, DocumentHasWhatAUserLooksFor) {
   EXPECT_EQ(topology[1].Find("devices")->as_array()[1].as_string(), "cpu:1");
 }
 
+TEST(GenerationResultTest, TokensOfOneChunkCountFromTheRequest) {
+  GenerationResult result;
+  EXPECT_EQ(result.tokens_per_second(), 0);
+  v1::GenerateResponse all, end;
+  for (int id : {5, 6, 7, 8}) all.add_token_ids(id);
+  result.Add(all, absl::Milliseconds(500));
+  EXPECT_EQ(result.tokens_per_second(), 8);
+  end.set_finish_reason(v1::FINISH_REASON_STOP);
+  result.Add(end, absl::Milliseconds(501));
+  EXPECT_EQ(result.tokens_per_second(), 8);
+}
+
 TEST(GenerationResultTest, SeveralChoicesAreListedByIndexWithTheirTotal) {
   GenerationResult result;
   for (int i = 0; i < 4; ++i) {
