@@ -32,7 +32,7 @@ main() {
   for library in "${libraries[@]}"; do
     strip -o "$out/lib/$(basename "$library")" "$library"
   done
-  cp "$ROOT/tests/gpu/run.sh" "$out/run.sh"
+  cp "$ROOT"/tests/gpu/run.sh "$ROOT"/tests/gpu/run_tests.py "$out"
   echo "bundle: $out: $(du -sm "$out" | cut -f1) MiB" >&2
 }
 
