@@ -610,7 +610,7 @@ TEST_F(GenerationSessionTest, ManyCancelsAtRandomMomentsLeakNothing) {
   StartCoordinator();
   MakeReady(a_);
   FakeScript script;
-  for (int i = 0; i < 500; ++i) script.push_back(Chunk(i, Ids("x")));
+  for (int i = 0; i < 200; ++i) script.push_back(Chunk(i, Ids("x")));
   script.push_back(LastChunk(200, Ids("x"), v1::FINISH_REASON_LENGTH));
   a_.SetScripts({script});
   std::vector<std::thread> threads;
@@ -621,7 +621,8 @@ TEST_F(GenerationSessionTest, ManyCancelsAtRandomMomentsLeakNothing) {
         const Outcome outcome = Generate(Request(201), [&](grpc::ClientContext& context) {
           if (left-- == 0) context.TryCancel();
         });
-        EXPECT_TRUE(outcome.status.ok() || outcome.status.error_code() == grpc::CANCELLED);
+        EXPECT_TRUE(outcome.status.ok() || outcome.status.error_code() == grpc::CANCELLED)
+            << outcome.status.error_code() << ": " << outcome.status.error_message();
       }
     });
   }
