@@ -51,10 +51,11 @@ void FuzzOne(std::string_view input) {
   v1::GenerateRequest request;
   if (!request.ParseFromArray(input.data(), static_cast<int>(input.size()))) return;
   if (!CheckRequestId(request.request_id()).ok()) request.set_request_id("filled-in");
-  const auto prepared = PrepareRequest(request, Model(), kLimits);
+  auto prepared = PrepareRequest(request, Model(), kLimits);
   if (!prepared.ok()) return;
   CHECK_LE(prepared->num_tokens(), prepared->num_choices() * kLimits.max_context_tokens);
   CHECK_OK(ResponseAssembler::Create(Model(), *prepared).status());
+  prepared->to_worker.set_request_id(prepared->request_id);  // an attempt's begins with it
   const ServedModel served = {.limits = kLimits, .eos_ids = {257}};
   CHECK_OK(krait::FromProto(prepared->to_worker, served, absl::ZeroDuration()).status());
 }
