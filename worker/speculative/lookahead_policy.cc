@@ -1,18 +1,15 @@
 #include "worker/speculative/lookahead_policy.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace krait {
 namespace {
 
-// Of one draft's fate: a sequence's first drafts count most, so that a useless draft is off soon;
-// later ones little, so that chance does not move K.
-constexpr double kFirstRate = 0.25;
-constexpr double kRateFade = 0.95;
-constexpr double kSteadyRate = 0.08;
+constexpr double kFade = 0.97;             // of what a sequence's earlier drafts count, each draft
+constexpr double kMaxStrength = 8;         // of the prior
+constexpr double kStrengthRate = 1. / 16;  // each draft
 constexpr double kCoverageRate = 0.2;
-constexpr double kOverallRate = 0.05;     // of the same, for sequences to come
+constexpr double kOverallRate = 0.05;     // of both, for sequences to come
 constexpr double kMaxAcceptance = 0.995;  // so that a geometric series stays one
 // Speculation must promise this much more than none: estimates err.
 constexpr double kMargin = 1.03;
@@ -20,17 +17,17 @@ constexpr double kProbeShare = 0.015;  // of the time
 constexpr int kMaxProbeHalvings = 2;   // of that share, one for each probe in vain
 constexpr int kMinRoundsBetweenProbes = 8;
 
-double AcceptanceRate(int num_judged) {
-  return std::max(kSteadyRate, kFirstRate * std::pow(kRateFade, num_judged));
-}
-
-void Learn(double rate, double value, double& mean) { mean += rate * (value - mean); }
+void Follow(double rate, double value, double& mean) { mean += rate * (value - mean); }
 
 }  // namespace
 
-const LookaheadPolicy::Habit& LookaheadPolicy::habit(SequenceId id) const {
+LookaheadPolicy::Habit LookaheadPolicy::habit(SequenceId id) const {
   const auto it = habits_.find(id);
-  return it == habits_.end() ? overall_ : it->second;
+  return it == habits_.end() ? Habit{.coverage = prior_.coverage} : it->second;
+}
+
+double LookaheadPolicy::Acceptance(const Habit& habit) const {
+  return (prior_.strength * prior_.acceptance + habit.accepted) / (prior_.strength + habit.judged);
 }
 
 // Before the first measurement only ratios matter.
@@ -44,10 +41,11 @@ std::vector<LookaheadPolicy::Step> LookaheadPolicy::Steps(
     absl::Span<const DraftLimit> limits) const {
   std::vector<Step> steps;
   for (size_t i = 0; i < limits.size(); ++i) {
-    const Habit& own = habit(limits[i].id);
+    const Habit own = habit(limits[i].id);
+    const double acceptance = std::min(Acceptance(own), kMaxAcceptance);
     double gain = own.coverage;
     for (int depth = 1; depth <= limits[i].max_draft_tokens; ++depth) {
-      gain *= std::min(own.acceptance, kMaxAcceptance);
+      gain *= acceptance;
       steps.push_back({gain, own.coverage, depth, i});
     }
   }
@@ -126,19 +124,25 @@ void LookaheadPolicy::OnRound(const DraftRound& round) {
   int deepest = 0;
   for (const DraftOutcome& outcome : round.outcomes) {
     deepest = std::max(deepest, outcome.asked);
-    Habit& own = habits_.try_emplace(outcome.id, overall_).first->second;
-    const double came = outcome.proposed > 0 ? 1 : 0;
-    Learn(kCoverageRate, came, own.coverage);
-    Learn(kOverallRate, came, overall_.coverage);
-    // Drafts behind the first rejected one were never judged.
-    const int judged = std::min(outcome.accepted + 1, outcome.proposed);
-    for (int i = 0; i < judged; ++i) {
-      const double accepted = i < outcome.accepted ? 1 : 0;
-      Learn(AcceptanceRate(own.num_judged++), accepted, own.acceptance);
-      Learn(kOverallRate, accepted, overall_.acceptance);
-    }
+    Learn(outcome);
   }
   draft_cost_.Add(deepest, wait);
+}
+
+void LookaheadPolicy::Learn(const DraftOutcome& outcome) {
+  Habit& own = habits_.try_emplace(outcome.id, habit(outcome.id)).first->second;
+  const double came = outcome.proposed > 0 ? 1 : 0;
+  Follow(kCoverageRate, came, own.coverage);
+  Follow(kOverallRate, came, prior_.coverage);
+  // Drafts behind the first rejected one were never judged.
+  const int judged = std::min(outcome.accepted + 1, outcome.proposed);
+  for (int i = 0; i < judged; ++i) {
+    const double accepted = i < outcome.accepted ? 1 : 0;
+    own.accepted = kFade * own.accepted + accepted;
+    own.judged = kFade * own.judged + 1;
+    Follow(kOverallRate, accepted, prior_.acceptance);
+    prior_.strength = std::min(kMaxStrength, prior_.strength + kStrengthRate);
+  }
 }
 
 }  // namespace krait

@@ -8,6 +8,7 @@
 #include "absl/types/span.h"
 #include "common/token.h"
 #include "worker/speculative/linear_cost.h"
+#include "worker/speculative/pass_cost.h"
 
 namespace krait {
 
@@ -46,11 +47,17 @@ class LookaheadPolicy {
   void Release(SequenceId id) { habits_.erase(id); }
 
  private:
-  // How a sequence's drafts have fared, as fading means.
-  struct Habit {
+  // How all sequences' drafts have fared, as fading means: what a new sequence is expected to do.
+  struct Prior {
     double acceptance = 0.6;  // of a draft whose predecessors were accepted
     double coverage = 1.0;    // how often drafts came at all when asked for
-    int num_judged = 0;       // drafts that acceptance has learned from
+    double strength = 3;      // in drafts; grows with what it rests on
+  };
+  // How a sequence's own have.
+  struct Habit {
+    double accepted = 0;  // fading sums over the drafts that were judged
+    double judged = 0;
+    double coverage = 1.0;
   };
   // One more draft for one sequence.
   struct Step {
@@ -60,7 +67,10 @@ class LookaheadPolicy {
     size_t index = 0;
   };
 
-  const Habit& habit(SequenceId id) const;
+  // The prior counts as drafts of the sequence's own: a few that fail at its start say little.
+  double Acceptance(const Habit& habit) const;
+  Habit habit(SequenceId id) const;
+  void Learn(const DraftOutcome& outcome);
   std::vector<Step> Steps(absl::Span<const DraftLimit> limits) const;
   double PassSeconds(double rows) const;
   // Adds a draft for each sequence that has none, if a probe is due.
@@ -68,9 +78,9 @@ class LookaheadPolicy {
   void StartProbeInterval();
   void JudgeProbe(absl::Span<const DraftOutcome> outcomes);
 
-  Habit overall_;  // where a new sequence starts
+  Prior prior_;
   absl::flat_hash_map<SequenceId, Habit> habits_;
-  LinearCost pass_cost_{0.07};  // by rows
+  PassCost pass_cost_;
   LinearCost draft_cost_{1.0};  // by the drafts asked for
   // Since the last probe, or since nothing was left to probe.
   double seconds_since_probe_ = 0;

@@ -6,6 +6,7 @@
 
 #include "gtest/gtest.h"
 #include "worker/speculative/linear_cost.h"
+#include "worker/speculative/pass_cost.h"
 
 namespace krait {
 namespace {
@@ -28,6 +29,26 @@ TEST(LinearCostTest, AnOutlierCountsThreefoldAtMost) {
   for (int i = 0; i < 20; ++i) cost.Add(1, 0.010);
   cost.Add(1, 10.0);
   EXPECT_LT(cost.Seconds(1), 0.013);
+}
+
+TEST(PassCostTest, ASizeThatWasSeenHasItsOwnCostAndTheOthersLieOnTheLine) {
+  PassCost cost;
+  EXPECT_EQ(cost.Seconds(3), 0);
+  const double of_rows[] = {0, 0.0100, 0.0105, 0.0106, 0.0123};
+  for (int i = 0; i < 200; ++i) cost.Add(1 + i % 4, of_rows[1 + i % 4]);
+  for (int rows = 1; rows <= 4; ++rows) EXPECT_NEAR(cost.Seconds(rows), of_rows[rows], 2e-4);
+  EXPECT_NEAR(cost.Seconds(2.5), (cost.Seconds(2) + cost.Seconds(3)) / 2, 1e-9);
+  EXPECT_GT(cost.Seconds(8), 0.0123);
+}
+
+TEST(PassCostTest, WhatWasSeenLongAgoIsOnTheLineAgain) {
+  PassCost cost;
+  for (int i = 0; i < 20; ++i) cost.Add(1, 0.010);
+  cost.Add(3, 0.025);  // the machine was busy
+  const double then = cost.Seconds(3);
+  for (int i = 0; i < 300; ++i) cost.Add(1, 0.010);
+  EXPECT_LT(cost.Seconds(3), then);
+  EXPECT_NEAR(cost.Seconds(3), 0.0115, 1e-3);
 }
 
 // A machine with known costs and a draft of known quality.
@@ -122,6 +143,36 @@ TEST(LookaheadPolicyTest, ComesCloseToTheBestConstantK) {
     const Tally tally = Simulate(policy, world, 3000, 8, 3);
     EXPECT_GE(tally.tokens, 0.93 * best) << "acceptance=" << world.acceptance;
   }
+}
+
+// Where others' drafts are good, a text whose first drafts happen to fail keeps its drafts.
+TEST(LookaheadPolicyTest, OthersDraftsWeighAgainstABadBeginning) {
+  LookaheadPolicy policy;
+  Simulate(policy, {.draft_cost = 0.08, .acceptance = 0.6}, 300, 8, 7);
+  Simulate(policy, {.draft_cost = 0.08, .acceptance = 0}, 4, 8, 8, /*id=*/2);
+  const DraftLimit limit{2, 8};
+  EXPECT_GT(policy.Choose({&limit, 1})[0], 0);
+}
+
+// Rows come in tiles: the third is nearly free, the fourth is not.
+TEST(LookaheadPolicyTest, FindsTheSizeWhereRowsAreCheap) {
+  const double cost[] = {0, 1, 1.05, 1.06, 1.4, 1.45, 1.5, 1.55, 1.6, 1.65};
+  LookaheadPolicy policy;
+  std::mt19937 random(9);
+  std::uniform_real_distribution<double> uniform(0, 1);
+  int at_two = 0;
+  for (int round = 0; round < 1000; ++round) {
+    const DraftLimit limit{1, 8};
+    const int asked = policy.Choose({&limit, 1})[0];
+    DraftOutcome outcome{.id = 1, .asked = asked, .proposed = asked};
+    while (outcome.accepted < asked && uniform(random) < 0.55) ++outcome.accepted;
+    policy.OnRound({.outcomes = {&outcome, asked > 0 ? 1u : 0u},
+                    .num_tokens = 1 + asked,
+                    .pass = absl::Milliseconds(10) * cost[1 + asked],
+                    .draft_wait = absl::Milliseconds(1) * asked});
+    if (round >= 100) at_two += asked == 2;
+  }
+  EXPECT_GE(at_two, 720);
 }
 
 TEST(LookaheadPolicyTest, ADraftThatBecomesGoodIsUsedAgain) {
