@@ -33,9 +33,9 @@ class Answer:
     details: str = ""
 
 
-def generate(address, prompt, max_tokens, metadata=(), timeout=120, channel=None, **sampling):
+def generate(address, prompt, max_tokens, metadata=(), timeout=120, channel=None, request_id="", **sampling):
     """One stream, to its end. Checks that tokens come in order, without gap or repeat."""
-    request = pb.GenerateRequest(prompt=prompt, sampling=pb.SamplingParams(
+    request = pb.GenerateRequest(prompt=prompt, request_id=request_id, sampling=pb.SamplingParams(
         max_tokens=max_tokens, ignore_eos=True, **{"temperature": 0, **sampling}))
     own = channel is None
     channel = channel or grpc.insecure_channel(address)

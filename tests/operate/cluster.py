@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -112,6 +113,18 @@ class Cluster:
 
     def processes(self):
         return self.coordinators + self.drafts + self.targets
+
+    def keep_logs(self):
+        """A copy of every process's log so far, in a folder that stays: its path."""
+        kept = pathlib.Path(tempfile.mkdtemp(prefix="krait-operate-logs-"))
+        for process in self.processes():
+            shutil.copy(self.folder / f"{process.name}.log", kept)
+        return kept
+
+    def lines_about(self, text):
+        """Lines of the logs of every process that hold `text`, each after its process's name."""
+        return [f"{process.name}: {line}" for process in self.processes()
+                for line in process.log().splitlines() if text in line]
 
     def __enter__(self):
         try:

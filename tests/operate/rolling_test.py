@@ -1,5 +1,6 @@
 """Restarts each worker, then each coordinator, under load: no request fails, no token changes."""
 import collections
+import datetime
 import itertools
 import threading
 import time
@@ -15,28 +16,56 @@ RATE = 20.0  # requests a second, evenly
 TOKENS = 32
 PROMPTS = [b"%d. A krait is a snake that" % i for i in range(8)]
 PATIENCE_SECONDS = 20
+TRIES = 2  # of each coordinator, at the least
 ENDPOINT_LAG_MS = 1500
+REPORTED = 3  # failed requests of which everything is printed
+
+
+def now():
+    """As the processes' logs write it."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+
+
+class Request:
+    """One of the load's, with what there is to know if it fails."""
+
+    def __init__(self, load, number):
+        self.name = f"{load}-{number}"
+        self.prompt = PROMPTS[number % len(PROMPTS)]
+        self.history = []  # a line a try: when, whom, with which end
+        self.answer = None
+
+    def try_at(self, channel, coordinator):
+        """Under an id of its own, which the processes' logs name."""
+        start, request_id = now(), f"{self.name}-{len(self.history)}"
+        self.answer = client.generate("", self.prompt, TOKENS, channel=channel, request_id=request_id)
+        self.history.append(f"{start} to {now()} {request_id} at {coordinator}: {self.answer.code}, "
+                            f"{len(self.answer.tokens)} tokens {self.answer.details!r}")
 
 
 class Client:
     """Knows every coordinator. Asks one that it believes in; on UNAVAILABLE before a token it looks for
-    another, as a client does that resolves the service's name again."""
+    another, as a client does that resolves the service's name again. Its patience ends with time and
+    tries: a machine too busy to connect may spend all of the time on a single one."""
 
     def __init__(self, coordinators):
         options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100),
                    ("grpc.max_reconnect_backoff_ms", 500)]
+        self.coordinators = coordinators
         self.channels = [grpc.insecure_channel(one.address, options=options) for one in coordinators]
         self.preferred = 0
         self.turned = 0  # UNAVAILABLE answers that made it turn to another
 
-    def generate(self, prompt):
+    def generate(self, request):
         deadline = time.monotonic() + PATIENCE_SECONDS
         chosen = self.preferred
         while True:
-            answer = client.generate("", prompt, TOKENS, channel=self.channels[chosen])
-            turn = answer.code == "UNAVAILABLE" and not answer.tokens and time.monotonic() < deadline
-            if not turn:
-                return answer
+            request.try_at(self.channels[chosen], self.coordinators[chosen].name)
+            answer = request.answer
+            if answer.code != "UNAVAILABLE" or answer.tokens:
+                return
+            if time.monotonic() > deadline and len(request.history) >= TRIES * len(self.channels):
+                return
             self.turned += 1
             chosen = (chosen + 1) % len(self.channels)
             self.preferred = chosen
@@ -50,27 +79,29 @@ class Client:
 class Load:
     """An open loop: a request every 1/RATE seconds, until it is stopped."""
 
-    def __init__(self, coordinators):
+    def __init__(self, name, coordinators):
+        self.name = name
         self.client = Client(coordinators)
-        self.answers = []  # (prompt, Answer)
+        self.ended = []  # Requests
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.run)
 
     def run(self):
-        start, requests = time.monotonic(), []
+        start, threads = time.monotonic(), []
         for number in itertools.count():
             if self.stopping.wait(max(0.0, start + number / RATE - time.monotonic())):
                 break
-            requests.append(threading.Thread(target=self.one, args=(PROMPTS[number % len(PROMPTS)],)))
-            requests[-1].start()
-        for request in requests:
-            request.join()
+            threads.append(threading.Thread(target=self.one, args=(Request(self.name, number),)))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
 
-    def one(self, prompt):
+    def one(self, request):
         try:
-            self.answers.append((prompt, self.client.generate(prompt)))
+            self.client.generate(request)
         except Exception as error:  # counted as a failed request
-            self.answers.append((prompt, client.Answer(repr(error), [], 0, 0, 0)))
+            request.answer = client.Answer(repr(error), [], 0, 0, 0)
+        self.ended.append(request)
 
     def __enter__(self):
         self.thread.start()
@@ -98,55 +129,82 @@ class RollingRestartTest(unittest.TestCase):
         cls.expected = {prompt: client.generate(cls.cluster.coordinators[0].address, prompt, TOKENS).tokens
                         for prompt in PROMPTS}
 
+    def setUp(self):
+        self.events = []  # what the test did, and when
+
+    def note(self, event):
+        self.events.append(f"{now()} {event}")
+
     def check(self, load):
-        codes = collections.Counter(answer.code for _, answer in load.answers)
-        self.assertEqual(set(codes), {"OK"}, codes)
-        for prompt, answer in load.answers:
-            self.assertEqual(answer.tokens, self.expected[prompt])
+        failed = [one for one in load.ended if one.answer.code != "OK"]
+        codes = collections.Counter(one.answer.code for one in load.ended)
+        self.assertEqual(set(codes), {"OK"}, f"{codes}\n{self.report(failed) if failed else ''}")
+        changed = [one for one in load.ended if one.answer.tokens != self.expected[one.prompt]]
+        if changed:
+            self.fail(f"{len(changed)} of {len(load.ended)} have other tokens\n{self.report(changed)}")
+
+    def report(self, requests):
+        """All there is about some requests: tries, what the test did, what the processes logged."""
+        lines = ["what was done:", *self.events]
+        for one in requests[:REPORTED]:
+            lines += [f"{one.name}: {one.answer}", *one.history,
+                      *self.cluster.lines_about(f"{one.name}-")]
+        return "\n".join([*lines, f"all logs: {self.cluster.keep_logs()}"])
+
+    def terminate(self, process):
+        self.note(f"SIGTERM to {process.name}")
+        process.terminate()
+
+    def wait(self, process):
+        self.assertEqual(process.wait(), 0)
+        self.note(f"{process.name} has ended")
+
+    def start(self, process):
+        process.start()
+        self.note(f"{process.name} listens again")
+        wait_until(self.everybody_is_there, f"{process.name} is back")
+        self.note("everybody is there")
 
     def everybody_is_there(self):
         return all(ready_targets(one) == len(self.cluster.targets) for one in self.cluster.coordinators)
 
     def requests_pass(self, load, count):
         """Until so many more have ended: the restart is over, and load has gone on."""
-        enough = len(load.answers) + count
-        wait_until(lambda: len(load.answers) >= enough, f"{count} more requests")
+        enough = len(load.ended) + count
+        wait_until(lambda: len(load.ended) >= enough, f"{count} more requests")
 
     def test_each_worker(self):
-        with Load(self.cluster.coordinators) as load:
+        with Load("workers", self.cluster.coordinators) as load:
             for target in self.cluster.targets:
                 self.requests_pass(load, 20)
-                target.terminate()
-                self.assertEqual(target.wait(), 0)
-                target.start()
-                wait_until(self.everybody_is_there, f"{target.name} is back")
+                self.terminate(target)
+                self.wait(target)
+                self.start(target)
             self.requests_pass(load, 20)
         self.check(load)
 
     def test_each_coordinator(self):
-        with Load(self.cluster.coordinators) as load:
+        with Load("coordinators", self.cluster.coordinators) as load:
             for coordinator in self.cluster.coordinators:
                 load.client.preferred = self.cluster.coordinators.index(coordinator)
                 self.requests_pass(load, 20)
                 turned = load.client.turned
-                coordinator.terminate()
+                self.terminate(coordinator)
                 wait_until(lambda: get(coordinator.admin, "/readyz")[0] != 200, "not ready at once", 5)
-                self.assertEqual(coordinator.wait(), 0)
+                self.wait(coordinator)
                 wait_until(lambda: load.client.turned > turned, "clients turn to the other")
-                coordinator.start()
-                wait_until(self.everybody_is_there, f"{coordinator.name} is back")
+                self.start(coordinator)
             self.requests_pass(load, 20)
         self.check(load)
 
     def test_a_leaving_coordinator_still_accepts(self):
         coordinator = self.cluster.coordinators[0]
-        coordinator.terminate()
+        self.terminate(coordinator)
         wait_until(lambda: get(coordinator.admin, "/readyz")[0] != 200, "not ready at once", 5)
         answer = client.generate(coordinator.address, PROMPTS[0], TOKENS)
         self.assertEqual((answer.code, answer.tokens), ("OK", self.expected[PROMPTS[0]]))
-        self.assertEqual(coordinator.wait(), 0)
-        coordinator.start()
-        wait_until(self.everybody_is_there, "it is back")
+        self.wait(coordinator)
+        self.start(coordinator)
 
 
 if __name__ == "__main__":
