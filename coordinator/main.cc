@@ -96,9 +96,10 @@ int Serve(CoordinatorOptions options, const sigset_t& signals) {
             << " admin=" << (*coordinator)->admin_server().address() << " msg=\"serving\"";
   const int received = WaitForSignal(signals);
   LOG(INFO) << "signal=" << received << " msg=\"draining\"";
-  const bool idle = (*coordinator)->DrainAndStop();
+  const bool idle = (*coordinator)->Drain();
   LOG(INFO) << "all_finished=" << idle << " msg=\"stopped\"";
-  return 0;
+  std::fflush(nullptr);
+  _exit(0);  // Drain says why
 }
 
 int Main(int argc, char** argv) {

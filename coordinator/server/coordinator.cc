@@ -12,6 +12,8 @@ namespace {
 // Waiting streams look at the cluster this often, and leases end this precisely.
 constexpr absl::Duration kTick = absl::Milliseconds(20);
 constexpr absl::Duration kStopGrace = absl::Seconds(1);
+// For the last answers to leave the machine.
+constexpr absl::Duration kDeliveryTime = absl::Milliseconds(200);
 
 constexpr v1::WorkerRole kRoles[] = {v1::WORKER_ROLE_TARGET, v1::WORKER_ROLE_DRAFT};
 constexpr v1::WorkerState kStates[] = {v1::WORKER_STATE_JOINING, v1::WORKER_STATE_READY,
@@ -103,7 +105,7 @@ void Coordinator::StartDraining() {
   generation_service_.StartDraining();
 }
 
-bool Coordinator::DrainAndStop() {
+bool Coordinator::Drain() {
   StartLeaving();
   absl::SleepFor(options_.endpoint_lag);
   StartDraining();
@@ -112,8 +114,8 @@ bool Coordinator::DrainAndStop() {
     LOG(WARNING) << "streams=" << sessions().size() << " msg=\"drain time is over, cutting them\"";
     sessions().EndAll(absl::UnavailableError("the coordinator's drain time is over"));
   }
-  self_probe_.reset();
-  grpc_server_->Shutdown(kStopGrace);
+  absl::SleepFor(kDeliveryTime);
+  sessions().WaitEmpty(kStopGrace);  // those that were cut, or had been let in just before
   return idle;
 }
 

@@ -46,8 +46,10 @@ class Coordinator {
   // Health NOT_SERVING, new generations UNAVAILABLE; what runs goes on.
   void StartDraining();
   // StartLeaving for endpoint_lag, then StartDraining, then waits until nothing runs, at most
-  // drain_timeout; then stops serving. True if everything ended by itself.
-  bool DrainAndStop();
+  // drain_timeout. True if everything ended by itself. New generations are still answered with
+  // UNAVAILABLE afterwards. A process ends then, by _exit: its connections break, which clients see as
+  // UNAVAILABLE too, while gRPC, shutting down, would end calls that just arrive with CANCELLED.
+  bool Drain();
 
   // Ends leases that ran out, looks after waiting streams. The background thread's work.
   void Tick();

@@ -33,7 +33,8 @@ class Answer:
     details: str = ""
 
 
-def generate(address, prompt, max_tokens, metadata=(), timeout=120, channel=None, request_id="", **sampling):
+def generate(address, prompt, max_tokens, metadata=(), timeout=120, channel=None, request_id="",
+             on_first_token=lambda: None, **sampling):
     """One stream, to its end. Checks that tokens come in order, without gap or repeat."""
     request = pb.GenerateRequest(prompt=prompt, request_id=request_id, sampling=pb.SamplingParams(
         max_tokens=max_tokens, ignore_eos=True, **{"temperature": 0, **sampling}))
@@ -45,6 +46,7 @@ def generate(address, prompt, max_tokens, metadata=(), timeout=120, channel=None
         for chunk in rpc.GenerationServiceStub(channel).Generate(request, timeout=timeout, metadata=metadata):
             if chunk.token_ids and not answer.tokens:
                 answer.first_token_seconds = time.monotonic() - start
+                on_first_token()
             assert chunk.first_index == len(answer.tokens), (chunk.first_index, len(answer.tokens))
             answer.tokens += chunk.token_ids
             if chunk.HasField("usage"):

@@ -18,6 +18,7 @@ PROMPTS = [b"%d. A krait is a snake that" % i for i in range(8)]
 PATIENCE_SECONDS = 20
 TRIES = 2  # of each coordinator, at the least
 ENDPOINT_LAG_MS = 1500
+ENDS = 3  # of a coordinator that requests run against
 REPORTED = 3  # failed requests of which everything is printed
 
 
@@ -205,6 +206,33 @@ class RollingRestartTest(unittest.TestCase):
         self.assertEqual((answer.code, answer.tokens), ("OK", self.expected[PROMPTS[0]]))
         self.wait(coordinator)
         self.start(coordinator)
+
+    def test_whatever_meets_a_coordinator_that_ends_is_unavailable(self):
+        """Requests arrive at every moment, the last one too: each is answered, or told to go elsewhere."""
+        coordinator = self.cluster.coordinators[0]
+        for _ in range(ENDS):
+            channels = [grpc.insecure_channel(coordinator.address) for _ in range(4)]
+            for channel in channels:
+                grpc.channel_ready_future(channel).result(60)
+            ended = threading.Event()
+
+            def ask(channel):
+                codes = []
+                while not ended.is_set():
+                    answer = client.generate("", PROMPTS[0], 1, channel=channel)
+                    codes.append((answer.code, answer.details) if answer.code != "OK" else "OK")
+                return codes
+
+            self.terminate(coordinator)
+            timer = threading.Thread(target=lambda: (self.wait(coordinator), ended.set()))
+            timer.start()
+            codes = client.in_parallel([lambda channel=channel: ask(channel) for channel in channels], 4)
+            timer.join()
+            for channel in channels:
+                channel.close()
+            other = [one for one in itertools.chain(*codes) if one != "OK" and one[0] != "UNAVAILABLE"]
+            self.assertEqual(other, [])
+            self.start(coordinator)
 
 
 if __name__ == "__main__":

@@ -868,7 +868,7 @@ TEST_F(GenerationSessionTest, DrainFinishesWhatRunsAndRefusesWhatComes) {
   });
   EXPECT_TRUE(running.status.ok());
   EXPECT_EQ(running.text, "Hi");
-  EXPECT_TRUE(coordinator_->DrainAndStop());
+  EXPECT_TRUE(coordinator_->Drain());
 }
 
 TEST_F(GenerationSessionTest, WhileLeavingItIsNotReadyAndStillAccepts) {
@@ -889,7 +889,7 @@ TEST_F(GenerationSessionTest, DrainCutsWhatOutlivesItsTime) {
   a_.SetScripts({{Chunk(0, Ids("H")), WaitForCancel()}});
   std::thread drain([&] {
     EXPECT_TRUE(Eventually([&] { return Metric("krait_time_to_first_token_seconds_count") == 1; }));
-    EXPECT_FALSE(coordinator_->DrainAndStop());
+    EXPECT_FALSE(coordinator_->Drain());
   });
   const Outcome outcome = Generate(Request());
   drain.join();
