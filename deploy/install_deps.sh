@@ -10,7 +10,10 @@ readonly BUILD_PACKAGES=(
   libabsl-dev prometheus-cpp-dev libcpp-httplib-dev nlohmann-json3-dev libcli11-dev
   libpcre2-dev libssl-dev libhwy-dev libgloo-dev
 )
-readonly TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev prometheus python3-torch python3-yaml)
+readonly TEST_PACKAGES=(
+  libgtest-dev libgmock-dev libbenchmark-dev prometheus python3-torch python3-yaml curl
+  buildah podman runc catatonit containernetworking-plugins debootstrap
+)
 readonly SANITIZE_PACKAGES=(clang-14 libclang-rt-14-dev)
 
 usage() {

@@ -52,7 +52,12 @@ main() {
   rm -rf "$RESULTS"
   mkdir -p "$RESULTS"
   export KRAIT_MODEL GTEST_OUTPUT="xml:$PWD/$RESULTS/gtest/"
-  ctest --preset dev --parallel "$(nproc)" --no-tests=error \
+  local left_out=()
+  if [[ $(id -u) != 0 && -z ${CI:-} ]]; then
+    say "the test images needs root: left out"
+    left_out=(--exclude-regex '^images$')
+  fi
+  ctest --preset dev --parallel "$(nproc)" --no-tests=error "${left_out[@]}" \
     --output-junit "$PWD/$RESULTS/ctest.xml" </dev/null || say "ctest reports failures"
   summarize
 }
