@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes krait/dashboards/*.json, for Grafana 10 and newer, from the tables below. A panel is a title, a
-unit and pairs of expression and legend; every selector takes the filter S, or I where there is no model. --check only says whether the files are fresh."""
+unit and pairs of expression and legend; every selector takes the filter S, or I where
+there is no model. --check only says whether the files are fresh."""
 import json
 import pathlib
 import sys
@@ -30,6 +31,7 @@ def total(metric, labels="", by="model_name"):
 
 COORDINATOR = ',role="coordinator"'
 TARGET = ',role="target"'
+PHASE_MODEL = ',phase="model"'
 GENERATE = ',method="Generate"'
 
 BOARDS = {
@@ -118,14 +120,25 @@ BOARDS = {
         ("Requests by worker and end", "reqps", [
             (rate("krait_request_success_total", TARGET, "instance, finished_reason"), "{{instance}} {{finished_reason}}")]),
     ]),
-    "gpu": ("GPU (needs NVIDIA's DCGM exporter)", [
-        ("Utilisation: a kernel was running", "percent", [(f"DCGM_FI_DEV_GPU_UTIL{{{I}}}", "{{Hostname}} {{gpu}}")]),
-        ("Memory bandwidth in use", "percentunit", [(f"DCGM_FI_PROF_DRAM_ACTIVE{{{I}}}", "{{Hostname}} {{gpu}}")]),
-        ("Memory used", "decmbytes", [(f"DCGM_FI_DEV_FB_USED{{{I}}}", "{{Hostname}} {{gpu}}")]),
-        ("Temperature", "celsius", [(f"DCGM_FI_DEV_GPU_TEMP{{{I}}}", "{{Hostname}} {{gpu}}")]),
-        ("Power", "watt", [(f"DCGM_FI_DEV_POWER_USAGE{{{I}}}", "{{Hostname}} {{gpu}}")]),
-        ("Last Xid error", "short", [(f"DCGM_FI_DEV_XID_ERRORS{{{I}}}", "{{Hostname}} {{gpu}}")]),
-        ("NVLink", "Bps", [(f"rate(DCGM_FI_PROF_NVLINK_TX_BYTES{{{I}}}[{RATE}])", "{{Hostname}} {{gpu}} sent")]),
+    "gpu": ("GPU: what targets and drafts do with theirs", [
+        ("Memory taken at start, by purpose", "bytes", [
+            (total("krait_weight_bytes", "", "instance, role"), "{{role}} {{instance}} weights"),
+            (total("krait_kv_cache_bytes", "", "instance, role"), "{{role}} {{instance}} KV pages"),
+            (total("krait_state_bytes", "", "instance, role"), "{{role}} {{instance}} states"),
+            (total("krait_state_ring_bytes", "", "instance, role"), "{{role}} {{instance}} rings"),
+            (total("krait_in_process_draft_bytes", "", "instance, role"), "{{role}} {{instance}} draft in its process")]),
+        ("KV pages in use", "percentunit", [(f'krait_kv_cache_usage_perc{{{S}}}', "{{role}} {{instance}}")]),
+        ("Share of time the model runs", "percentunit", [
+            (rate("krait_step_phase_seconds_sum", ',phase="model"', "instance, role"), "{{role}} {{instance}}")]),
+        ("Share of time a step leaves the device waiting", "percentunit", [
+            (rate("krait_step_phase_seconds_sum", ',phase!="model"', "instance, phase"), "{{instance}} {{phase}}")]),
+        ("A step's model part", "s", quantiles("krait_step_phase_seconds", ',phase="model"', "instance")),
+        ("Tokens a second of model time", "short", [
+            (f"{rate('krait_step_tokens_sum', '', 'instance')} / {rate('krait_step_phase_seconds_sum', PHASE_MODEL, 'instance')}",
+             "{{instance}}")]),
+        ("Rows whose logits were not finite", "short", [
+            (f"sum by (instance) (increase(krait_nonfinite_rows_total{{{S}}}[{RATE}]))", "{{instance}}")]),
+        ("Restarts", "short", [(f"changes(krait_start_time_seconds{{{S}}}[{RATE}])", "{{role}} {{instance}}")]),
     ]),
     "process": ("Process", [
         ("CPU", "short", [(f"rate(process_cpu_seconds_total{{{I}}}[{RATE}])", "{{instance}} cores")]),
@@ -163,11 +176,8 @@ def variable(name, query):
 
 
 def dashboard(name, title, panels):
-    gpu = name == "gpu"
-    variables = [{"name": "datasource", "type": "datasource", "query": "prometheus"}]
-    if not gpu:
-        variables.append(variable("model_name", "label_values(krait_build_info, model_name)"))
-    variables.append(variable("instance", f"label_values({'DCGM_FI_DEV_GPU_UTIL' if gpu else 'krait_build_info'}, instance)"))
+    variables = [{"name": "datasource", "type": "datasource", "query": "prometheus"},
+                 *(variable(one, f"label_values(krait_build_info, {one})") for one in ("model_name", "instance"))]
     return {"title": f"krait / {title}", "uid": f"krait-{name}", "tags": ["krait"], "schemaVersion": 38,
             "editable": True, "refresh": "30s", "time": {"from": "now-1h", "to": "now"},
             "templating": {"list": variables},

@@ -13,7 +13,7 @@ from observability import ROOT, promtool
 
 ALERTS_TEST = pathlib.Path(__file__).parent / "rules" / "alerts_test.yaml"
 # Without a model: what they watch is the absence of everything, or a process.
-OTHER_LABELS = {"KraitMetricsAbsent", "KraitFileDescriptorsLow"}
+OTHER_LABELS = {"KraitMetricsAbsent", "KraitFileDescriptorsLow", "KraitScrapeFails"}
 
 
 class RulesTest(unittest.TestCase):
@@ -59,6 +59,12 @@ class DashboardsTest(unittest.TestCase):
 
     def test_an_expression_that_does_not_parse_is_found(self):
         self.assertNotEqual(observability.parse_errors(["up", "sum by (rate(x[5m]))"]), "")
+
+    def test_only_series_of_ours_are_used(self):
+        """operate/live looks for those in a scrape; what it could not find has no place here."""
+        for where, text in observability.dashboard_expressions():
+            for name in re.findall(r"(?<![\w:])([a-zA-Z_:][\w:]*)(?=[{[])", text):
+                self.assertRegex(name, r"^(krait_|process_|model:)", f"{where}: {text}")
 
     def test_recorded_series_that_are_used_are_recorded(self):
         recorded = {rule["record"] for rule in observability.rules() if "record" in rule}
