@@ -58,6 +58,7 @@ make_root() {
 # What a machine in this network would have been given: name service, proxies, trusted authorities.
 copy_network_settings() {
   cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+  echo "127.0.0.1 localhost" >"$root/etc/hosts"  # the installer would have written it
   mkdir -p "$root/usr/local/share/ca-certificates"
   cp -L /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/" 2>/dev/null || true
   if [[ -f /etc/pip.conf ]]; then cp /etc/pip.conf "$root/etc/pip.conf"; fi
@@ -71,6 +72,7 @@ mount_into_root() {  # TARGET ARGUMENTS...
 
 mount_all() {
   mount_into_root proc -t proc proc
+  mount_into_root sys -t sysfs -o ro sysfs
   mount_into_root dev --bind /dev
   mount_into_root dev/pts --bind /dev/pts
   mount_into_root dev/shm -t tmpfs tmpfs

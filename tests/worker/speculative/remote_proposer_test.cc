@@ -249,6 +249,7 @@ TEST_F(RemoteProposerTest, BeginTellsThePromptAndReleaseForgetsIt) {
 
 TEST_F(RemoteProposerTest, ASequenceTheDraftHasForgottenIsToldAgain) {
   ConnectAndBegin();
+  ASSERT_TRUE(draft_.WaitForTokens(1, 3));  // else Begin's call may tell it again by itself
   Propose(2);
   draft_.Forget();
   tokens_.push_back(5);
