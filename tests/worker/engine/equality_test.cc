@@ -151,7 +151,7 @@ class EqualityTest : public ::testing::Test {
   }
 
   std::unique_ptr<Engine> Make(const EngineConfig& config, std::unique_ptr<Proposer> proposer) {
-    observer_ = CountingObserver();
+    observer_.Reset();
     auto engine = Engine::Create(config, std::move(proposer), &clock_, &observer_, nullptr);
     EXPECT_TRUE(engine.ok()) << engine.status();
     return *std::move(engine);
@@ -328,8 +328,8 @@ TEST_F(SamplingEqualityTest, ADraftThatOverflowsChangesNothing) {
   }
   EXPECT_EQ(sinks[1]->speculation.proposed, 0) << "its prompt overflows";
   EXPECT_TRUE(engine->WaitIdle(absl::InfiniteDuration()));
-  EXPECT_GT(observer_.accepted_tokens, 10);
-  EXPECT_EQ(observer_.non_finite, 0);
+  EXPECT_GT(observer_.counts().accepted_tokens, 10);
+  EXPECT_EQ(observer_.counts().non_finite, 0);
 }
 
 // Four choices of one request, among others that come and go, for every K: each is what it is
@@ -367,7 +367,7 @@ TEST_F(SamplingEqualityTest, AChoiceEqualsItselfAloneForEveryK) {
       ExpectSame(Await(*neighbour), Reference()[4], "neighbour");
     }
     engine->WaitIdle(absl::InfiniteDuration());
-    EXPECT_EQ(observer_.accepted_tokens > 0, k > 0);
+    EXPECT_EQ(observer_.counts().accepted_tokens > 0, k > 0);
   }
 }
 
@@ -414,7 +414,7 @@ TEST_P(ModelEqualityTest, TensorParallelDegreesAgree) {
     config.max_draft_tokens = ranks;
     ExpectEqualsReference(RunAlone(*Make(config, Draft("noisy", &clock_)), Generations()),
                           absl::StrCat("ranks=", ranks));
-    EXPECT_GT(observer_.accepted_tokens, 0);
+    EXPECT_GT(observer_.counts().accepted_tokens, 0);
   }
 }
 
@@ -446,7 +446,7 @@ TEST_P(ModelEqualityTest, RanksOfSeveralProcessesAgree) {
     }
     ExpectEqualsReference(RunAlone(*Make(config, Draft("noisy", &clock_)), Generations()),
                           absl::StrCat("processes=", ranks));
-    EXPECT_GT(observer_.accepted_tokens, 0);
+    EXPECT_GT(observer_.counts().accepted_tokens, 0);
     for (std::thread& follower : followers) follower.join();
   }
 }
@@ -481,7 +481,7 @@ TEST_P(ModelEqualityTest, EveryAcceptedLengthOfEveryKEqualsNone) {
     auto engine = Make(config, std::make_unique<SpoilingProposer>(whole));
     ExpectEqualsReference(RunAlone(*engine, generations), absl::StrCat("k=", k));
     for (int accepted = 0; accepted <= k; ++accepted) {
-      EXPECT_GT(observer_.accepted_of[k][accepted], 0) << accepted << " of " << k;
+      EXPECT_GT(observer_.counts().accepted_of[k][accepted], 0) << accepted << " of " << k;
     }
   }
 }
@@ -502,9 +502,9 @@ TEST_P(DraftEqualityTest, AnyKEqualsNone) {
     config.max_draft_tokens = k;
     ExpectEqualsReference(RunAlone(*Make(config, Draft(name, &clock_, k % 2 == 1)), Generations()),
                           absl::StrCat(name, " k=", k));
-    draft_tokens += observer_.draft_tokens;
-    accepted_tokens += observer_.accepted_tokens;
-    accepted_of[k] = observer_.accepted_of[k];
+    draft_tokens += observer_.counts().draft_tokens;
+    accepted_tokens += observer_.counts().accepted_tokens;
+    accepted_of[k] = observer_.counts().accepted_of[k];
   }
   const double acceptance = static_cast<double>(accepted_tokens) / draft_tokens;
   RecordProperty("acceptance", absl::StrCat(acceptance));
@@ -578,7 +578,7 @@ TEST_P(ModelEqualityTest, AloneEqualsAmongOthers) {
     ExpectSame(Await(*one.sink), reference[one.which], absl::StrCat("generation ", one.which));
   }
   engine->WaitIdle(absl::InfiniteDuration());
-  EXPECT_GT(observer_.mixed_steps, 10)
+  EXPECT_GT(observer_.counts().mixed_steps, 10)
       << "steps shared by prefill, speculating and plain sequences";
   for (const auto& sink : leavers) EXPECT_TRUE(sink->ended.HasBeenNotified());
 }
@@ -610,11 +610,11 @@ TEST_P(ModelEqualityTest, PreemptedEqualsUndisturbed) {
       }
       EXPECT_TRUE(engine->WaitIdle(absl::InfiniteDuration()));
       EXPECT_EQ(engine->Load().pages_used, 0);
-      EXPECT_GT(observer_.preemptions, 10);
-      EXPECT_GT(observer_.recomputed_tokens, 100);
+      EXPECT_GT(observer_.counts().preemptions, 10);
+      EXPECT_GT(observer_.counts().recomputed_tokens, 100);
       std::printf("ranks=%d draft=%s: %ld preemptions, %ld tokens computed again\n", ranks, draft,
-                  static_cast<long>(observer_.preemptions),
-                  static_cast<long>(observer_.recomputed_tokens));
+                  static_cast<long>(observer_.counts().preemptions),
+                  static_cast<long>(observer_.counts().recomputed_tokens));
     }
   }
 }
@@ -647,7 +647,7 @@ TEST_P(ModelEqualityTest, PausedEqualsUndisturbed) {
     EXPECT_TRUE(engine->WaitIdle(absl::InfiniteDuration()));
     EXPECT_EQ(engine->Load().pages_used, 0);
     EXPECT_GT(readers.num_pauses(), 50);
-    EXPECT_GT(observer_.recomputed_tokens, 100);
+    EXPECT_GT(observer_.counts().recomputed_tokens, 100);
   }
 }
 
@@ -682,7 +682,7 @@ class RunsAheadTest : public ModelEqualityTest {
     EngineConfig config = Config();
     config.group.runs_ahead = false;
     std::vector<Output> outputs = RunAlone(*Make(config, nullptr), Plain());
-    EXPECT_EQ(observer_.steps_ahead, 0);
+    EXPECT_EQ(observer_.counts().steps_ahead, 0);
     return outputs;
   }
   // All at once; at the end nothing is held.
@@ -710,8 +710,9 @@ TEST_P(RunsAheadTest, EqualsStepByStep) {
     ExpectSame(alone[i], expected[i], absl::StrCat("alone ", i));
   }
   ExpectSameTogether(*engine, expected);
-  EXPECT_GT(observer_.steps_ahead, 200);
-  EXPECT_LT(observer_.steps_ahead, observer_.steps) << "the first of a generation follows nothing";
+  EXPECT_GT(observer_.counts().steps_ahead, 200);
+  EXPECT_LT(observer_.counts().steps_ahead, observer_.counts().steps)
+      << "the first of a generation follows nothing";
 }
 
 // An end that is known beforehand costs no step more; one that a token decides may.
@@ -719,8 +720,9 @@ TEST_P(RunsAheadTest, AKnownLengthTakesNoStepMore) {
   auto engine = Make(Ahead(), nullptr);
   RunAlone(*engine, {Plain()[0], Plain()[0], Plain()[0]});
   engine.reset();
-  EXPECT_EQ(observer_.steps, 3 * kMaxTokens);
-  EXPECT_EQ(observer_.steps_ahead, 3 * (kMaxTokens - 1));
+  observer_.CountsOnce([](const auto& counts) { return counts.steps >= 3 * kMaxTokens; });
+  EXPECT_EQ(observer_.counts().steps, 3 * kMaxTokens);
+  EXPECT_EQ(observer_.counts().steps_ahead, 3 * (kMaxTokens - 1));
 }
 
 // Of a group of ranks, which draw on the host: then all is known at once, and still finished late.
@@ -730,7 +732,7 @@ TEST_P(RunsAheadTest, RanksThatDrawOnTheHostDoToo) {
   config.group.tensor_parallel_size = 2;
   config.group.num_threads = 2;
   ExpectSameTogether(*Make(config, nullptr), expected);
-  EXPECT_GT(observer_.steps_ahead, 30);
+  EXPECT_GT(observer_.counts().steps_ahead, 30);
 }
 
 TEST_P(RunsAheadTest, PreemptedEqualsStepByStep) {
@@ -740,8 +742,8 @@ TEST_P(RunsAheadTest, PreemptedEqualsStepByStep) {
   config.reserved_output_tokens = 2;
   config.max_num_batched_tokens = 20;
   ExpectSameTogether(*Make(config, nullptr), expected);
-  EXPECT_GT(observer_.preemptions, 5);
-  EXPECT_GT(observer_.steps_ahead, 50);
+  EXPECT_GT(observer_.counts().preemptions, 5);
+  EXPECT_GT(observer_.counts().steps_ahead, 50);
 }
 
 TEST_P(RunsAheadTest, PausedEqualsStepByStep) {
@@ -768,7 +770,7 @@ TEST_P(RunsAheadTest, PausedEqualsStepByStep) {
   EXPECT_TRUE(engine->WaitIdle(absl::InfiniteDuration()));
   EXPECT_EQ(engine->Load().pages_used, 0);
   EXPECT_GT(readers.num_pauses(), 20);
-  EXPECT_GT(observer_.steps_ahead, 20);
+  EXPECT_GT(observer_.counts().steps_ahead, 20);
 }
 
 // With sequences that have drafts, lists of candidates, logprobs and penalties come and go: where
@@ -804,8 +806,8 @@ TEST_P(RunsAheadTest, AmongOthersThatCannotEqualsAlone) {
   }
   EXPECT_TRUE(engine->WaitIdle(absl::InfiniteDuration()));
   EXPECT_EQ(engine->Load().pages_used, 0);
-  EXPECT_GT(observer_.steps_ahead, 10);
-  EXPECT_GT(observer_.accepted_tokens, 10);
+  EXPECT_GT(observer_.counts().steps_ahead, 10);
+  EXPECT_GT(observer_.counts().accepted_tokens, 10);
 }
 
 // Hardly ever right.
@@ -837,8 +839,8 @@ TEST_P(RunsAheadTest, StepsWithoutDraftsDoSoBetweenThoseWithThem) {
   config.max_draft_tokens = 4;
   auto engine = Make(config, std::make_unique<WrongProposer>());
   for (int round = 0; round < 3; ++round) ExpectSameTogether(*engine, expected);
-  EXPECT_GT(observer_.draft_tokens, 10);
-  EXPECT_GT(observer_.steps_ahead, 20);
+  EXPECT_GT(observer_.counts().draft_tokens, 10);
+  EXPECT_GT(observer_.counts().steps_ahead, 20);
 }
 
 // A draft that dies, comes back, and now and then lies.
@@ -878,8 +880,8 @@ TEST_P(ModelEqualityTest, ADraftThatDiesAndLiesChangesNothing) {
   config.max_draft_tokens = 4;
   auto engine = Make(config, std::make_unique<FlakyProposer>(Draft("noisy", &clock_)));
   ExpectEqualsReference(RunAlone(*engine, Generations()), "flaky");
-  EXPECT_GT(observer_.malformed, 10);
-  EXPECT_GT(observer_.accepted_tokens, 10);
+  EXPECT_GT(observer_.counts().malformed, 10);
+  EXPECT_GT(observer_.counts().accepted_tokens, 10);
 }
 
 }  // namespace

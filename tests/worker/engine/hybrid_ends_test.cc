@@ -43,7 +43,7 @@ class HybridEndsTest : public ::testing::TestWithParam<std::string> {
     EXPECT_TRUE(engine.ok()) << engine.status();
     engine_ = *std::move(engine);
     plain_ = Run({.max_tokens = kTokens}, 0)->token_ids;
-    EXPECT_EQ(observer_.accepted_tokens, 0);
+    EXPECT_EQ(observer_.counts().accepted_tokens, 0);
   }
 
   std::shared_ptr<testing::SinkLog> Run(StopParams stop, std::optional<int> drafts = std::nullopt) {
@@ -76,7 +76,7 @@ TEST_P(HybridEndsTest, MaxTokensAnywhereInAnAcceptedRun) {
     EXPECT_EQ(Run({.max_tokens = count})->token_ids, First(count));
     ExpectTheNextIsUndisturbed();
   }
-  EXPECT_GT(observer_.accepted_tokens, kTokens * kTokens / 2);
+  EXPECT_GT(observer_.counts().accepted_tokens, kTokens * kTokens / 2);
 }
 
 TEST_P(HybridEndsTest, AnEndOrStopTokenAnywhereInAnAcceptedRun) {

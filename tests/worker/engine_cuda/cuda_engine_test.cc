@@ -50,7 +50,7 @@ class CudaEngineTest : public ::testing::TestWithParam<const char*> {
   }
   std::unique_ptr<Engine> Make(const EngineConfig& config,
                                std::unique_ptr<Proposer> proposer = nullptr) {
-    observer_ = CountingObserver();
+    observer_.Reset();
     auto engine = Engine::Create(config, std::move(proposer), &clock_, &observer_, nullptr);
     EXPECT_TRUE(engine.ok()) << engine.status();
     return *std::move(engine);
@@ -104,7 +104,7 @@ class CudaEngineTest : public ::testing::TestWithParam<const char*> {
     Outputs outputs;
     for (const Prompt& prompt : Prompts())
       outputs.push_back(Await(*Submit(*engine, "one", prompt)));
-    EXPECT_EQ(observer_.steps_ahead, 0);
+    EXPECT_EQ(observer_.counts().steps_ahead, 0);
     return outputs;
   }
   // All of them in random order, with neighbours of other lengths that come and go.
@@ -163,14 +163,14 @@ TEST_P(CudaEngineTest, EveryWayToRunAPromptDrawsItsTokens) {
   scarce.group.runner.num_pages = 60;
   scarce.reserved_output_tokens = 1;
   EXPECT_EQ(Together(*Make(scarce)), alone) << "preempted";
-  EXPECT_GE(observer_.preemptions, 240);
+  EXPECT_GE(observer_.counts().preemptions, 240);
 
   for (const int k : {1, 4, 7}) {
     EngineConfig config = Config();
     config.max_draft_tokens = k;
     EXPECT_EQ(Together(*Make(config, Oracle(alone, true))), alone) << "some drafts wrong, K=" << k;
-    EXPECT_GT(observer_.accepted_tokens, 200);
-    EXPECT_LT(observer_.accepted_tokens, observer_.draft_tokens);
+    EXPECT_GT(observer_.counts().accepted_tokens, 200);
+    EXPECT_LT(observer_.counts().accepted_tokens, observer_.counts().draft_tokens);
   }
   EngineConfig verifying = Config();
   verifying.max_running = 8;
@@ -200,7 +200,7 @@ TEST_P(CudaEngineTest, StepsThatRunAheadDrawTheSame) {
     for (const auto& sink : sinks) outputs[ahead].push_back(Await(*sink));
     EXPECT_TRUE(engine->WaitIdle(absl::InfiniteDuration()));
     EXPECT_EQ(engine->Load().pages_used, 0);
-    EXPECT_EQ(observer_.steps_ahead > 50, ahead);
+    EXPECT_EQ(observer_.counts().steps_ahead > 50, ahead);
   }
   EXPECT_EQ(outputs[0], outputs[1]);
 }
