@@ -217,6 +217,20 @@ class DecisionTest(unittest.TestCase):
         self.assertTrue(files["draft.json"]["listen"].startswith("127.0.0.1:"))
         self.assertNotIn("readinessProbe", containers["draft"])
 
+    def test_a_process_computes_on_the_gpus_its_container_asks_for(self):
+        devices = set()
+        for values in SHAPES:
+            documents = render("helm4", values)
+            files = configs(documents)
+            for _, _, template in pod_templates(documents):
+                for container in template["spec"]["containers"]:
+                    if container["name"] in ("target", "draft"):
+                        gpus = container["resources"]["limits"].get("nvidia.com/gpu", 0)
+                        device = files[f"{container['name']}.json"].get("device", "cpu")
+                        self.assertEqual(device, "cuda" if gpus else "cpu", values.name)
+                        devices.add(device)
+        self.assertEqual(devices, {"cpu", "cuda"})
+
     def test_only_the_leader_of_a_group_has_a_draft(self):
         (lws,) = of_kind(render("helm4", shape("leader-worker-set")), "LeaderWorkerSet")
         template = lws["spec"]["leaderWorkerTemplate"]

@@ -179,6 +179,7 @@ readinessProbe:
   "tensor_parallel_size" $worker.tensorParallelSize
   "max_draft_tokens" $worker.maxDraftTokens
   "drain_timeout_ms" (mul $worker.drain.timeoutSeconds 1000) -}}
+{{- if $worker.gpuResource }}{{- $_ := set $config "device" "cuda" }}{{- end }}
 {{- if .Values.draft.enabled }}{{- $_ := set $config "draft_address" (printf "127.0.0.1:%d" (int .Values.draft.port)) }}{{- end }}
 {{- if $worker.ngram }}{{- $_ := set $config "ngram" true }}{{- end }}
 {{- if gt (int $worker.groupSize) 1 }}{{- $_ := set $config "processes" $worker.groupSize }}{{- end }}
@@ -194,6 +195,7 @@ readinessProbe:
   "model_name" .Values.model.name
   "log_format" "json"
   "drain_timeout_ms" (mul .Values.worker.drain.timeoutSeconds 1000) -}}
+{{- if and .Values.worker.gpuResource .Values.draft.gpus }}{{- $_ := set $config "device" "cuda" }}{{- end }}
 {{- mergeOverwrite $config .Values.draft.config | toPrettyJson -}}
 {{- end }}
 
