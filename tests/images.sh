@@ -8,11 +8,12 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'USAGE'
-usage: tests/images.sh [--binaries DIR] [--base ROOT] [--ccache DIR]
+usage: tests/images.sh [--probe] [--binaries DIR] [--base ROOT] [--ccache DIR]
   --binaries DIR  put the programs of DIR (a bin folder of a build on Debian 12) into the images instead
                   of building them inside, which takes half an hour on two cores
   --base ROOT     a minimal Debian 12 root (default: a new one, tests/fresh_root.sh --base-only)
   --ccache DIR    a compiler cache for the build inside
+  --probe         only say whether this machine runs containers: 0, or why not and another exit code
 Installs nothing here: needs buildah, podman, runc, catatonit, debootstrap, and krait-tiny-hybrid in DIR
 (without --binaries: in build/dev/bin). Images and containers live in a folder of its own in /var/tmp.
 exit codes: 0 all holds; 64 usage; 69 a tool is missing, or not root; 1 otherwise
@@ -23,7 +24,7 @@ say() { echo "images: $*" >&2; }
 die() { local code=$1; shift; say "$*"; exit "$code"; }
 
 readonly TAG=0.0.0-test
-binaries="" base="" ccache="" work="" storage=()
+binaries="" base="" ccache="" work="" only_probe=0 storage=()
 
 build() { buildah "${storage[@]}" bud --isolation chroot "$@"; }
 pod() { podman "${storage[@]}" --cgroup-manager cgroupfs --runtime runc "$@"; }
@@ -53,6 +54,16 @@ set_up_storage() {
   printf '[containers]\ndefault_ulimits = ["nofile=1024:1024","nproc=1024:1024"]\n' >"$work/containers.conf"
   export CONTAINERS_CONF=$work/containers.conf
   say "storage driver $driver"
+}
+
+# A container that holds one static program. What is wrong with a machine shows here in seconds.
+probe() {
+  mkdir "$work/probe"
+  cp "$(command -v catatonit)" "$work/probe/"
+  printf 'FROM scratch\nADD catatonit /\n' >"$work/probe/Dockerfile"
+  build --quiet -t localhost/krait-probe "$work/probe" >/dev/null
+  pod run --rm --network host --read-only --cap-drop=all --user 10001:10001 localhost/krait-probe /catatonit --version >/dev/null
+  say "this machine runs containers"
 }
 
 make_base() {
@@ -247,12 +258,13 @@ main() {
       --binaries) binaries=$(realpath "$2"); shift ;;
       --base) base=$(realpath "$2"); shift ;;
       --ccache) ccache=$(realpath "$2"); shift ;;
+      --probe) only_probe=1 ;;
       -h | --help) usage; exit 0 ;;
       *) usage >&2; exit 64 ;;
     esac
     shift
   done
-  for tool in buildah podman runc debootstrap; do
+  for tool in buildah podman runc catatonit debootstrap; do
     command -v "$tool" >/dev/null || die 69 "$tool is missing: deploy/install_deps.sh"
   done
   [[ $(id -u) == 0 ]] || die 69 "needs root"
@@ -260,6 +272,8 @@ main() {
   chmod 755 "$work"
   trap clean_up EXIT
   set_up_storage
+  probe
+  if [[ $only_probe == 1 ]]; then return; fi
   make_base
   build_images
   check_image coordinator

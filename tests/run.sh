@@ -53,8 +53,9 @@ main() {
   mkdir -p "$RESULTS"
   export KRAIT_MODEL GTEST_OUTPUT="xml:$PWD/$RESULTS/gtest/"
   local left_out=()
-  if [[ $(id -u) != 0 && -z ${CI:-} ]]; then
-    say "the test images needs root: left out"
+  # A kernel that lets nobody run containers is no fault of the tree. A missing tool is, below.
+  if command -v podman >/dev/null && ! tests/images.sh --probe; then
+    say "no container runs here, for the reason above: the test images is left out"
     left_out=(--exclude-regex '^images$')
   fi
   ctest --preset dev --parallel "$(nproc)" --no-tests=error "${left_out[@]}" \
