@@ -25,6 +25,14 @@ function(krait_library folder)
   endif()
 endfunction()
 
+# Under ThreadSanitizer a program says itself what Debian's absl::Mutex orders.
+function(krait_tsan_synchronization name)
+  if(KRAIT_SANITIZE MATCHES thread)
+    target_sources(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests/support/tsan_synchronization.cc)
+    target_link_libraries(${name} PRIVATE absl::synchronization ${CMAKE_DL_LIBS})
+  endif()
+endfunction()
+
 # krait_binary(krait-worker SOURCES worker/main.cc DEPS krait_worker_server): into <build>/bin.
 # A source that does not exist yet leaves the binary out.
 function(krait_binary name)
@@ -40,6 +48,7 @@ function(krait_binary name)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+  krait_tsan_synchronization(${name})
 endfunction()
 
 # krait_test(worker/sampling LABEL unit DEPS ...): one binary of all tests/<folder>/*_test.cc, run
@@ -54,10 +63,7 @@ function(krait_test folder)
   add_executable(${name} ${sources})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
-  if(KRAIT_SANITIZE MATCHES thread)
-    target_sources(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests/support/tsan_synchronization.cc)
-    target_link_libraries(${name} PRIVATE absl::synchronization ${CMAKE_DL_LIBS})
-  endif()
+  krait_tsan_synchronization(${name})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   add_test(NAME ${folder} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   if(NOT ARG_LABEL)
