@@ -13,6 +13,7 @@ import cluster as clusters
 from cluster import get, wait_until
 
 RATE = 20.0  # requests a second, evenly
+MOST_AT_ONCE = 100
 TOKENS = 32
 PROMPTS = [b"%d. A krait is a snake that" % i for i in range(8)]
 PATIENCE_SECONDS = 20
@@ -78,13 +79,15 @@ class Client:
 
 
 class Load:
-    """An open loop: a request every 1/RATE seconds, until it is stopped."""
+    """An open loop: a request every 1/RATE seconds, until it is stopped. Only on a machine that cannot
+    run even this does it wait, for MOST_AT_ONCE requests: their threads would take what is left of it."""
 
     def __init__(self, name, coordinators):
         self.name = name
         self.client = Client(coordinators)
         self.ended = []  # Requests
         self.stopping = threading.Event()
+        self.places = threading.Semaphore(MOST_AT_ONCE)
         self.thread = threading.Thread(target=self.run)
 
     def run(self):
@@ -92,6 +95,7 @@ class Load:
         for number in itertools.count():
             if self.stopping.wait(max(0.0, start + number / RATE - time.monotonic())):
                 break
+            self.places.acquire()
             threads.append(threading.Thread(target=self.one, args=(Request(self.name, number),)))
             threads[-1].start()
         for thread in threads:
@@ -103,6 +107,7 @@ class Load:
         except Exception as error:  # counted as a failed request
             request.answer = client.Answer(repr(error), [], 0, 0, 0)
         self.ended.append(request)
+        self.places.release()
 
     def __enter__(self):
         self.thread.start()
