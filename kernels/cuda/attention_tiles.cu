@@ -7,7 +7,8 @@
 //   O = V^T p: a warp 16 of d, one chain of steps of 16 keys, each with p's upper half and then its
 //       lower one
 //
-// A column's chains do not see the columns beside it, and keys it does not see have p = 0.
+// A column's chains do not see the columns beside it, and keys it does not see have p = 0: of
+// values that are not finite, too (ContainFaults).
 
 #include <algorithm>
 
@@ -16,6 +17,7 @@
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/shared_memory.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
 namespace krait::kernels {
@@ -41,6 +43,7 @@ struct Layout {
 // What the columns of a unit see of a split.
 struct SplitRange {
   int begin, end;  // keys of the split, from the first that any column sees to the last
+  int unsure;      // from here on there are columns that do not see a key yet
 };
 
 // By a whole warp.
@@ -56,7 +59,9 @@ __device__ SplitRange RangeOf(const AttentionJob& job, const AttentionUnit& unit
   const int64_t first = int64_t{split} * kAttentionSplit;
   const int64_t begin = max(job.FirstKey(low) - first, int64_t{0});
   const int64_t end = min(high + 1 - first, int64_t{kAttentionSplit});
-  return {static_cast<int>(begin), static_cast<int>(end)};
+  const int64_t unsure = max(low + 1 - first, begin);
+  return {static_cast<int>(begin), static_cast<int>(end),
+          static_cast<int>(min(unsure, int64_t{kAttentionSplit}))};
 }
 
 // A lane's part of 16 keys: keys g and g + 8 of them, and of each 32 of d the eight from 8 t on.
@@ -186,6 +191,28 @@ __device__ void Weigh(const AttentionJob& job, const AttentionUnit& unit, int kv
   statistics[1] = sum;
 }
 
+// 0 times a value that is not finite would be NaN in columns that do not see its key. Only a
+// draft's can be, for whoever has one among its tokens has ended: so only a unit's own keys are
+// looked at. Such values become zeros, and their weights NaN in columns that do see them.
+template <int kHeadDim>
+__device__ void ContainFaults(const AttentionJob& job, const AttentionUnit& unit, int split,
+                              const SplitRange& range, __nv_bfloat16* values, uint32_t* p) {
+  constexpr uint32_t kNaNs = 0x7fc07fc0;
+  const int lane = threadIdx.x % kWarpSize;
+  for (int key = range.unsure + threadIdx.x / kWarpSize; key < range.end; key += kWarps) {
+    __nv_bfloat16* row = values + key * Layout<kHeadDim>::kValueStride;
+    bool finite = true;
+    for (int d = lane; d < kHeadDim; d += kWarpSize) finite &= isfinite(__bfloat162float(row[d]));
+    if (__all_sync(kAllLanes, finite)) continue;
+    for (int d = lane; d < kHeadDim; d += kWarpSize) row[d] = __float2bfloat16_rn(0.0f);
+    const int64_t at = int64_t{split} * kAttentionSplit + key;
+    for (int c = lane; c < unit.num_columns; c += kWarpSize) {
+      const int64_t position = job.positions[job.Row(unit, c)];
+      if (at <= position && at >= job.FirstKey(position)) p[c * kSplitStride + key] = kNaNs;
+    }
+  }
+}
+
 // 16 of d and eight columns, over all keys.
 template <int kHeadDim>
 __device__ float4 SumValues(const __nv_bfloat16* values, int first_d, const uint32_t* p, int lane) {
@@ -252,6 +279,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) AttendTiles(AttentionJob jo
   }
   AwaitCopies<0>();
   __syncthreads();
+  if (range.unsure < range.end) {
+    ContainFaults<kHeadDim>(job, unit, split, range, values, reinterpret_cast<uint32_t*>(s));
+    __syncthreads();
+  }
   // Tiles of d and of columns, spread over the warps.
   constexpr int kTilesOfD = kHeadDim / 16;
   for (int i = warp; i < kTilesOfD * num_columns / kTileColumns; i += kWarps) {
@@ -267,11 +298,10 @@ void LaunchFor(const CudaContext& context, const AttentionJob& job, int num_unit
   const int columns = (job.columns + kTileColumns - 1) / kTileColumns * kTileColumns;
   const int shared_bytes =
       Layout<kHeadDim>::values_bytes() + columns * Layout<kHeadDim>::column_bytes();
-  const auto kernel = AttendTiles<kHeadDim>;
-  KRAIT_CUDA_CHECK(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   const dim3 grid(static_cast<unsigned>(job.num_splits), static_cast<unsigned>(job.kv_heads),
                   static_cast<unsigned>(num_units));
+  const auto kernel = AttendTiles<kHeadDim>;
+  AllowSharedMemory(kernel, shared_bytes);
   Launch(context, "PagedAttention", kernel, {grid, kWarps * kWarpSize, shared_bytes}, job);
 }
 

@@ -23,6 +23,7 @@
 #include "kernels/cuda/elementwise.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/shared_memory.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
 namespace krait::kernels {
@@ -214,10 +215,9 @@ template <int kRowTiles, int kOutputTiles>
 void LaunchSkinny(const CudaContext& context, const CudaWeight& weight, const Bf16Rows& x,
                   const Output& output) {
   const int shared_bytes = SharedBytes(weight.cut(), kOutputTiles * kRowTiles);
-  const auto kernel = Skinny<kRowTiles, kOutputTiles>;
-  KRAIT_CUDA_CHECK(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   const int64_t blocks = (weight.num_row_tiles() + kOutputTiles - 1) / kOutputTiles;
+  const auto kernel = Skinny<kRowTiles, kOutputTiles>;
+  AllowSharedMemory(kernel, shared_bytes);
   Launch(context, "Linear", kernel,
          {static_cast<unsigned>(blocks), kNumWarps * kWarpSize, shared_bytes}, weight.data<uint4>(),
          weight.cut(), x, weight.n(), output);

@@ -61,5 +61,28 @@ TEST_F(CudaAttentionTest, ATokensBitsAreItsOwn) {
   }
 }
 
+// What an earlier token draws does not depend on what a draft after it has come to.
+TEST_F(CudaAttentionTest, ValuesThatAreNotFiniteReachOnlyThoseThatSeeThem) {
+  for (Scene scene : {Scene(9, 3, 64, 16, {{131, 7}}), Scene(4, 1, 128, 16, {{70, 5}}),
+                      Scene(2, 2, 40, 16, {{20, 4}})}) {
+    for (const DType cache : {DType::kF32, DType::kBF16}) {
+      const std::vector<float> sound = scene.Run(*cuda_, AllTokens(scene), cache);
+      const int64_t width = static_cast<int64_t>(sound.size()) / scene.num_tokens;
+      const int faulty = scene.num_tokens - 2;
+      Scene poisoned = scene;
+      for (int head = 0; head < scene.kv_heads; ++head) {
+        poisoned.v[scene.KvOffset(0, scene.positions[faulty], head) + 3] = NAN;
+      }
+      const std::vector<float> got = poisoned.Run(*cuda_, AllTokens(scene), cache);
+      ASSERT_EQ(BitsOf(std::vector<float>(got.begin(), got.begin() + faulty * width)),
+                BitsOf(std::vector<float>(sound.begin(), sound.begin() + faulty * width)));
+      for (int64_t i = faulty * width + 3; i < static_cast<int64_t>(got.size());
+           i += scene.head_dim) {
+        ASSERT_TRUE(std::isnan(got[i])) << i;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace krait::kernels
