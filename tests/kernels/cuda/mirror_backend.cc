@@ -1,6 +1,7 @@
 #include "tests/kernels/cuda/mirror_backend.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,13 @@ class Mirror {
   void Read(TensorView& view) { view.data = Take(view.data, SpanBytes(view), false); }
   // Host memory between the rows of a strided view is written back as it was.
   void Write(TensorView& view) { view.data = Take(view.data, SpanBytes(view), true); }
+  // A tensor that may be left out; its view goes to `copy`.
+  void Read(const TensorView*& tensor, TensorView& copy) {
+    if (tensor == nullptr) return;
+    copy = *tensor;
+    Read(copy);
+    tensor = &copy;
+  }
   template <typename T>
   void Read(const T*& array, int64_t count) {
     array = static_cast<const T*>(
@@ -98,144 +106,91 @@ class MirrorBackend final : public Backend {
   }
 
   void Embedding(const EmbeddingParams& params) override {
-    EmbeddingParams p = params;
-    Mirror mirror(*cuda_);
-    mirror.Read(p.ids, p.out.dim(0));
-    if (p.sources != nullptr) {
-      const int32_t last = *std::max_element(p.sources, p.sources + p.out.dim(0));
-      mirror.Read(p.drawn, last + 1);
-    }
-    mirror.Read(p.sources, p.out.dim(0));
-    mirror.Read(p.table);
-    mirror.Write(p.out);
-    cuda_->Embedding(p);
+    using P = EmbeddingParams;
+    Run(&Backend::Embedding, params, {&P::out}, {&P::table}, [](P& p, Mirror& mirror) {
+      const int64_t num_tokens = p.out.dim(0);
+      if (p.sources != nullptr) {
+        mirror.Read(p.drawn, *std::max_element(p.sources, p.sources + num_tokens) + 1);
+      }
+      mirror.Read(p.sources, num_tokens);
+      mirror.Read(p.ids, num_tokens);
+    });
   }
   void Linear(const LinearParams& params) override {
-    LinearParams p = params;
-    Mirror mirror(*cuda_);
+    using P = LinearParams;
     TensorView residual;
-    mirror.Write(p.y);
-    mirror.Read(p.x);
-    if (p.residual != nullptr) {
-      residual = *p.residual;
-      mirror.Read(residual);
-      p.residual = &residual;
-    }
-    cuda_->Linear(p);
+    Run(&Backend::Linear, params, {&P::y}, {&P::x},
+        [&](P& p, Mirror& mirror) { mirror.Read(p.residual, residual); });
   }
   void AddLinearBias(const LinearBiasParams& params) override {
-    LinearBiasParams p = params;
-    Mirror mirror(*cuda_);
-    mirror.Write(p.x);
-    mirror.Read(p.bias);
-    cuda_->AddLinearBias(p);
+    using P = LinearBiasParams;
+    Run(&Backend::AddLinearBias, params, {&P::x}, {&P::bias});
   }
   void SumBlocks(const SumBlocksParams& params) override {
-    SumBlocksParams p = params;
-    Mirror mirror(*cuda_);
+    using P = SumBlocksParams;
     TensorView residual;
-    mirror.Write(p.out);
-    std::vector<const float*> blocks(p.blocks.begin(), p.blocks.end());
-    for (const float*& block : blocks) mirror.Read(block, p.out.dim(0) * p.out.dim(1));
-    p.blocks = blocks;
-    if (p.residual != nullptr) {
-      residual = *p.residual;
-      mirror.Read(residual);
-      p.residual = &residual;
-    }
-    cuda_->SumBlocks(p);
+    std::vector<const float*> blocks(params.blocks.begin(), params.blocks.end());
+    Run(&Backend::SumBlocks, params, {&P::out}, {}, [&](P& p, Mirror& mirror) {
+      for (const float*& block : blocks) mirror.Read(block, p.out.dim(0) * p.out.dim(1));
+      p.blocks = blocks;
+      mirror.Read(p.residual, residual);
+    });
   }
   void RmsNorm(const RmsNormParams& params) override {
-    RmsNormParams p = params;
-    Mirror mirror(*cuda_);
-    mirror.Write(p.y);
-    mirror.Read(p.x);
-    mirror.Read(p.weight);
-    cuda_->RmsNorm(p);
+    using P = RmsNormParams;
+    Run(&Backend::RmsNorm, params, {&P::y}, {&P::x, &P::weight});
   }
   void Rope(const RopeParams& params) override {
-    RopeParams p = params;
-    Mirror mirror(*cuda_);
-    mirror.Read(p.positions, p.x.dim(0));
-    mirror.Write(p.x);
-    mirror.Read(p.cos);
-    mirror.Read(p.sin);
-    cuda_->Rope(p);
+    using P = RopeParams;
+    Run(&Backend::Rope, params, {&P::x}, {&P::cos, &P::sin},
+        [](P& p, Mirror& mirror) { mirror.Read(p.positions, p.x.dim(0)); });
   }
   void SiluMul(const SiluMulParams& params) override {
-    SiluMulParams p = params;
-    Mirror mirror(*cuda_);
-    mirror.Read(p.gate_up);
-    mirror.Write(p.y);
-    cuda_->SiluMul(p);
+    using P = SiluMulParams;
+    Run(&Backend::SiluMul, params, {&P::y}, {&P::gate_up});
   }
   void KvAppend(const KvAppendParams& params) override {
-    KvAppendParams p = params;
-    Mirror mirror(*cuda_);
-    mirror.Read(p.slots, p.k.dim(0));
-    mirror.Read(p.k);
-    mirror.Read(p.v);
-    mirror.Write(p.k_cache);
-    mirror.Write(p.v_cache);
-    cuda_->KvAppend(p);
+    using P = KvAppendParams;
+    Run(&Backend::KvAppend, params, {&P::k_cache, &P::v_cache}, {&P::k, &P::v},
+        [](P& p, Mirror& mirror) { mirror.Read(p.slots, p.k.dim(0)); });
   }
   void RotateAppend(const RotateAppendParams& params) override {
-    RotateAppendParams p = params;
-    Mirror mirror(*cuda_);
-    mirror.Read(p.positions, p.q.dim(0));
-    mirror.Read(p.slots, p.q.dim(0));
-    for (TensorView* each : {&p.q, &p.k, &p.v, &p.k_cache, &p.v_cache}) mirror.Write(*each);
-    for (TensorView* each : {&p.cos, &p.sin}) mirror.Read(*each);
-    cuda_->RotateAppend(p);
+    using P = RotateAppendParams;
+    Run(&Backend::RotateAppend, params, {&P::q, &P::k, &P::v, &P::k_cache, &P::v_cache},
+        {&P::cos, &P::sin}, [](P& p, Mirror& mirror) {
+          mirror.Read(p.positions, p.q.dim(0));
+          mirror.Read(p.slots, p.q.dim(0));
+        });
   }
   void PagedAttention(const PagedAttentionParams& params) override {
-    PagedAttentionParams p = params;
-    Mirror mirror(*cuda_);
-    mirror.Read(p.query_start, p.num_sequences + 1);
-    mirror.Read(p.positions, p.q.dim(0));
-    mirror.Read(p.page_table, p.num_sequences * p.page_table_stride);
-    mirror.Read(p.q);
-    mirror.Read(p.k_cache);
-    mirror.Read(p.v_cache);
-    mirror.Write(p.out);
-    cuda_->PagedAttention(p);
+    using P = PagedAttentionParams;
+    Run(&Backend::PagedAttention, params, {&P::out}, {&P::q, &P::k_cache, &P::v_cache},
+        [](P& p, Mirror& mirror) {
+          mirror.Read(p.query_start, p.num_sequences + 1);
+          mirror.Read(p.positions, p.q.dim(0));
+          mirror.Read(p.page_table, p.num_sequences * p.page_table_stride);
+        });
   }
   void CausalConv1d(const CausalConv1dParams& params) override {
-    CausalConv1dParams p = params;
-    p.traffic = nullptr;
-    Mirror mirror(*cuda_);
-    mirror.Read(p.batch);
-    for (TensorView* each : {&p.x, &p.weight, &p.bias}) mirror.Read(*each);
-    for (TensorView* each : {&p.ring, &p.out}) mirror.Write(*each);
-    cuda_->CausalConv1d(p);
+    using P = CausalConv1dParams;
+    Run(&Backend::CausalConv1d, params, {&P::ring, &P::out}, {&P::x, &P::weight, &P::bias},
+        ReadBatch<P>);
   }
   void SelectiveScan(const SelectiveScanParams& params) override {
-    SelectiveScanParams p = params;
-    p.traffic = nullptr;
-    Mirror mirror(*cuda_);
-    mirror.Read(p.batch);
-    for (TensorView* each :
-         {&p.x, &p.b, &p.c, &p.dt, &p.z, &p.conv_weight, &p.conv_bias, &p.dt_bias, &p.a, &p.d}) {
-      mirror.Read(*each);
-    }
-    for (TensorView* each : {&p.state, &p.ring, &p.conv_ring, &p.y}) mirror.Write(*each);
-    cuda_->SelectiveScan(p);
+    using P = SelectiveScanParams;
+    Run(&Backend::SelectiveScan, params, {&P::state, &P::ring, &P::conv_ring, &P::y},
+        {&P::x, &P::b, &P::c, &P::dt, &P::z, &P::conv_weight, &P::conv_bias, &P::dt_bias, &P::a,
+         &P::d},
+        ReadBatch<P>);
   }
   void SelectiveStateUpdate(const SelectiveStateUpdateParams& params) override {
-    SelectiveStateUpdateParams p = params;
-    p.traffic = nullptr;
-    Mirror mirror(*cuda_);
-    mirror.Read(p.batch);
-    for (TensorView* each : {&p.xbc, &p.dt, &p.dt_bias, &p.a, &p.d}) mirror.Read(*each);
-    for (TensorView* each : {&p.state, &p.ring, &p.y}) mirror.Write(*each);
-    cuda_->SelectiveStateUpdate(p);
+    using P = SelectiveStateUpdateParams;
+    Run(&Backend::SelectiveStateUpdate, params, {&P::state, &P::ring, &P::y},
+        {&P::xbc, &P::dt, &P::dt_bias, &P::a, &P::d}, ReadBatch<P>);
   }
   void GatedRmsNorm(const GatedRmsNormParams& params) override {
-    GatedRmsNormParams p = params;
-    Mirror mirror(*cuda_);
-    mirror.Write(p.out);
-    for (TensorView* each : {&p.y, &p.z, &p.weight}) mirror.Read(*each);
-    cuda_->GatedRmsNorm(p);
+    using P = GatedRmsNormParams;
+    Run(&Backend::GatedRmsNorm, params, {&P::out}, {&P::y, &P::z, &P::weight});
   }
 
   void FindRowMax(absl::Span<const LogitsShard> rows, absl::Span<RowMax> out) override {
@@ -266,18 +221,17 @@ class MirrorBackend final : public Backend {
     cuda_->GumbelArgmax(Mirrored(rows, mirror), out);
   }
   void DrawTokens(const DrawTokensParams& params) override {
-    DrawTokensParams p = params;
-    Mirror mirror(*cuda_);
-    const int64_t num_rows = p.logits.dim(0);
-    TensorView tokens(p.tokens, DType::kI32, {num_rows});
-    mirror.Write(tokens);
-    p.tokens = tokens.ptr<TokenId>();
-    mirror.Read(p.positions, *std::max_element(p.rows, p.rows + num_rows) + 1);
-    mirror.Read(p.rows, num_rows);
-    mirror.Read(p.choices, num_rows);
-    mirror.Read(p.ids, p.logits.dim(1));
-    mirror.Read(p.logits);
-    cuda_->DrawTokens(p);
+    using P = DrawTokensParams;
+    Run(&Backend::DrawTokens, params, {}, {&P::logits}, [](P& p, Mirror& mirror) {
+      const int64_t num_rows = p.logits.dim(0);
+      TensorView tokens(p.tokens, DType::kI32, {num_rows});
+      mirror.Write(tokens);
+      p.tokens = tokens.ptr<TokenId>();
+      mirror.Read(p.positions, *std::max_element(p.rows, p.rows + num_rows) + 1);
+      mirror.Read(p.rows, num_rows);
+      mirror.Read(p.choices, num_rows);
+      mirror.Read(p.ids, p.logits.dim(1));
+    });
   }
 
   std::unique_ptr<RecordedOps> Record(absl::FunctionRef<void()>) override { return nullptr; }
@@ -291,6 +245,31 @@ class MirrorBackend final : public Backend {
   void Synchronize() override { cuda_->Synchronize(); }
 
  private:
+  template <typename Params>
+  using Tensors = std::initializer_list<TensorView Params::*>;
+
+  // `op` over copies: of the tensors that it writes, of those that it only reads, and of what
+  // `arrays` takes beside them. What is written comes first, for what is read may lie in it.
+  template <typename Params, typename Arrays>
+  void Run(void (Backend::*op)(const Params&), Params p, Tensors<Params> written,
+           Tensors<Params> read, const Arrays& arrays) {
+    Mirror mirror(*cuda_);
+    for (const auto tensor : written) mirror.Write(p.*tensor);
+    for (const auto tensor : read) mirror.Read(p.*tensor);
+    arrays(p, mirror);
+    (cuda_.get()->*op)(p);
+  }
+  template <typename Params>
+  void Run(void (Backend::*op)(const Params&), const Params& params, Tensors<Params> written,
+           Tensors<Params> read) {
+    Run(op, params, written, read, [](Params&, Mirror&) {});
+  }
+  template <typename Params>
+  static void ReadBatch(Params& p, Mirror& mirror) {
+    p.traffic = nullptr;  // of the host, and not counted
+    mirror.Read(p.batch);
+  }
+
   template <typename Row>
   std::vector<Row> Mirrored(absl::Span<const Row> rows, Mirror& mirror) {
     std::vector<Row> copies(rows.begin(), rows.end());
