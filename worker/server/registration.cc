@@ -75,9 +75,10 @@ void Registration::Refresh() {
   for (const std::string& coordinator : coordinators_) {
     const std::vector<std::string> addresses = resolver_(coordinator);
     // A name server that fails for a moment must not cost the coordinators we have.
-    if (addresses.empty()) return;
+    if (addresses.empty()) return ReportUnresolved(coordinator);
     wanted.insert(addresses.begin(), addresses.end());
   }
+  reported_unresolved_ = false;
   std::vector<std::unique_ptr<CoordinatorSession>> left;  // stopped after the lock is released
   absl::MutexLock lock(&mutex_);
   for (auto it = sessions_.begin(); it != sessions_.end();) {
@@ -94,6 +95,13 @@ void Registration::Refresh() {
       session = std::make_unique<CoordinatorSession>(address, options_, epochs_);
     }
   }
+}
+
+// Once, until names resolve again: without it a worker that no coordinator knows of looks healthy.
+void Registration::ReportUnresolved(const std::string& coordinator) {
+  if (reported_unresolved_) return;
+  reported_unresolved_ = true;
+  LOG(WARNING) << "coordinators=" << coordinator << " msg=\"the name does not resolve\"";
 }
 
 bool Registration::WaitForNext() {

@@ -39,12 +39,14 @@ class Registration {
  private:
   void Run();
   void Refresh();
+  void ReportUnresolved(const std::string& coordinator);
   bool WaitForNext();
 
   const std::vector<std::string> coordinators_;
   const CoordinatorSessionOptions options_;
   EpochTable* const epochs_;
   const Resolver resolver_;
+  bool reported_unresolved_ = false;  // of thread_
 
   absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
