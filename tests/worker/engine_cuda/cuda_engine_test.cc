@@ -16,6 +16,7 @@
 #include "tests/support/sink_log.h"
 #include "tests/support/spoiling_proposer.h"
 #include "worker/engine/engine.h"
+#include "worker/speculative/draft_model_proposer.h"
 
 namespace krait::testing {
 namespace {
@@ -31,9 +32,12 @@ using Outputs = std::vector<std::vector<TokenId>>;
 class CudaEngineTest : public ::testing::TestWithParam<const char*> {
  protected:
   CudaEngineTest() : folder_(absl::StrCat(::testing::TempDir(), "/cuda_engine_", GetParam())) {
-    const HybridOptions options{.mixers = GetParam(), .base = {.seed = 41}};
+    const HybridOptions options{.mixers = GetParam(), .base = {.head_dim = HeadDim(), .seed = 41}};
     EXPECT_TRUE(WriteHybridFolder(MakeHybridModel(options), options, folder_).ok());
   }
+
+  // Attention has two kernels: heads of 64 go through tensor cores.
+  static int64_t HeadDim() { return std::string(GetParam()) == "1A1A" ? 8 : 64; }
 
   EngineConfig Config() const {
     EngineConfig config;
@@ -157,13 +161,13 @@ TEST_P(CudaEngineTest, EveryWayToRunAPromptDrawsItsTokens) {
   chunked.max_num_batched_tokens = 29;
   EXPECT_EQ(Together(*Make(chunked)), alone) << "prompts in chunks";
 
-  // No sequence is preempted more than three times, so 240 preemptions are at least two for each of
-  // 20 sequences.
+  // Sequences grow by a third of what they are admitted with, so a quarter of them lose their
+  // pages.
   EngineConfig scarce = Config();
   scarce.group.runner.num_pages = 60;
   scarce.reserved_output_tokens = 1;
   EXPECT_EQ(Together(*Make(scarce)), alone) << "preempted";
-  EXPECT_GE(observer_.counts().preemptions, 240);
+  EXPECT_GE(observer_.counts().preemptions, 40);
 
   for (const int k : {1, 4, 7}) {
     EngineConfig config = Config();
@@ -176,6 +180,37 @@ TEST_P(CudaEngineTest, EveryWayToRunAPromptDrawsItsTokens) {
   verifying.max_running = 8;
   verifying.max_draft_tokens = 7;
   EXPECT_EQ(Together(*Make(verifying, Oracle(alone, false))), alone) << "8 x 8 rows";
+}
+
+// The target as its own draft, a pass after the other without the host: a row has the same bits in
+// either, so every draft is right.
+TEST_P(CudaEngineTest, ADraftOnTheDeviceIsRight) {
+  std::vector<Prompt> prompts = Prompts();
+  for (int i = 0; i < kNumPrompts; ++i) prompts[i].sampling = Sampling(i % 5);  // not on the host
+  const auto run = [&](Engine& engine) {
+    std::vector<std::shared_ptr<SinkLog>> sinks;
+    for (int i = 0; i < kNumPrompts; ++i) {
+      sinks.push_back(Submit(engine, absl::StrCat(i), prompts[i]));
+    }
+    Outputs outputs;
+    for (const auto& sink : sinks) outputs.push_back(Await(*sink));
+    EXPECT_TRUE(engine.WaitIdle(absl::InfiniteDuration()));
+    return outputs;
+  };
+  EngineConfig config = Config();
+  config.max_running = 8;
+  const Outputs plain = run(*Make(config));
+  config.max_draft_tokens = 5;
+  const DraftModelOptions options{.model_path = folder_, .device = config.group.device};
+  auto proposer = DraftModelProposer::Create(options, &clock_);
+  ASSERT_TRUE(proposer.ok()) << proposer.status();
+  const DraftModelProposer& draft = **proposer;
+  auto engine = Make(config, *std::move(proposer));
+  EXPECT_EQ(run(*engine), plain);
+  EXPECT_GT(draft.num_chained_passes(), 100);
+  const EngineCounts counts = observer_.counts();
+  EXPECT_GT(counts.draft_tokens, 2000);
+  EXPECT_EQ(counts.accepted_tokens, counts.draft_tokens);
 }
 
 // Those that draw on their own, so that steps do overlap; every other one may end at any token.

@@ -65,7 +65,9 @@ class CudaRunnerTest : public ::testing::TestWithParam<Case> {
  protected:
   CudaRunnerTest() : folder_(::testing::TempDir() + "/cuda_runner_" + GetParam().mixers) {
     if (GetParam().mixers == "AAA") {
-      EXPECT_TRUE(WriteTinyFolder(MakeTinyModel({.num_layers = 3, .seed = 21}), folder_).ok());
+      // Heads of 64, which tensor cores take.
+      const TinyModelOptions options{.num_layers = 3, .head_dim = 64, .seed = 21};
+      EXPECT_TRUE(WriteTinyFolder(MakeTinyModel(options), folder_).ok());
       return;
     }
     const HybridOptions options{.mixers = GetParam().mixers, .base = {.seed = 21}};
