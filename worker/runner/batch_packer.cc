@@ -14,6 +14,12 @@ namespace {
 constexpr size_t kChoiceWords = sizeof(DrawChoice) / sizeof(int32_t);
 static_assert(sizeof(DrawChoice) % sizeof(int64_t) == 0, "an array of them keeps its alignment");
 
+// An empty span may begin at null, which memcpy does not take.
+template <typename T>
+void CopyBytes(absl::Span<const T> from, void* to) {
+  if (!from.empty()) std::memcpy(to, from.data(), from.size() * sizeof(T));
+}
+
 }  // namespace
 
 absl::StatusOr<ForwardContext> BatchPacker::Pack(absl::Span<const BatchRow> rows,
@@ -58,8 +64,8 @@ absl::Status BatchPacker::Upload(absl::Span<const DrawChoice> draws) {
   // What holds words of 64 bits first.
   const size_t slot_words = 2 * slot_mapping_.size();
   packed_.resize(slot_words + draws.size() * kChoiceWords);
-  std::memcpy(packed_.data(), slot_mapping_.data(), slot_mapping_.size() * sizeof(int64_t));
-  std::memcpy(packed_.data() + slot_words, draws.data(), draws.size() * sizeof(DrawChoice));
+  CopyBytes(absl::MakeConstSpan(slot_mapping_), packed_.data());
+  CopyBytes(draws, packed_.data() + slot_words);
   for (const auto* each :
        {&token_ids_, &token_sources_, &positions_, &query_start_, &page_table_, &state_slots_,
         &first_positions_, &final_positions_, &state_positions_, &logits_rows_}) {
