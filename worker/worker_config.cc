@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/address.h"
 #include "common/field_error.h"
+#include "common/logging.h"
 #include "common/status_macros.h"
 
 namespace krait {
@@ -164,6 +165,32 @@ absl::Status SetDraftSource(const WorkerConfig& config, WorkerOptions& options) 
   return absl::OkStatus();
 }
 
+// What judges by the draft's distribution needs it at hand, whole, on every rank.
+absl::Status SetSamplingMode(const WorkerConfig& config, WorkerOptions& options) {
+  const std::string& mode = config.sampling_mode();
+  if (mode.empty() || mode == "gumbel") return absl::OkStatus();
+  if (mode != "rejection") {
+    return FieldError("sampling_mode",
+                      absl::StrCat("must be gumbel or rejection, got ", LogText(mode)));
+  }
+  if (options.role == WorkerRole::kDraft) {
+    return FieldError("sampling_mode", "rejection is the target's to set, not a DRAFT worker's");
+  }
+  if (options.draft_source != DraftSource::kModel) {
+    return FieldError("sampling_mode",
+                      "rejection needs the draft in this process: draft_model_path, not "
+                      "draft_address or ngram");
+  }
+  if (options.processes > 1) {
+    return FieldError("sampling_mode",
+                      absl::StrCat("rejection needs all ranks in the draft's process: processes "
+                                   "must be 1, got ",
+                                   options.processes));
+  }
+  options.sampling_mode = SamplingMode::kRejection;
+  return absl::OkStatus();
+}
+
 absl::Status CheckName(const char* field, const std::string& name) {
   const bool plain = name.find_first_not_of(
                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -251,6 +278,7 @@ absl::StatusOr<WorkerOptions> MakeWorkerOptions(const WorkerConfig& config, int 
   RETURN_IF_ERROR(SetProcesses(config, options));
   RETURN_IF_ERROR(SetDeadlines(config, options));
   RETURN_IF_ERROR(SetDraftSource(config, options));
+  RETURN_IF_ERROR(SetSamplingMode(config, options));
   return options;
 }
 

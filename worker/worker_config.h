@@ -21,6 +21,9 @@ enum class WorkerRole { kTarget, kDraft };
 // Where a target's drafts come from.
 enum class DraftSource { kNone, kRemote, kModel, kNgram };
 
+// How drafts are judged: by drawing what they must equal, or by the draft's own distribution.
+enum class SamplingMode { kGumbel, kRejection };
+
 // A checked WorkerConfig with every default filled in. Made once in main, then const.
 struct WorkerOptions {
   std::string name;  // empty: "<role>-<port>", known once the port is bound
@@ -60,6 +63,7 @@ struct WorkerOptions {
   int max_draft_tokens = 4;
   bool fixed_draft_tokens = false;
   absl::Duration proposal_deadline;  // zero: adapts to the step
+  SamplingMode sampling_mode = SamplingMode::kGumbel;
 
   Range own_ranks() const { return OwnedUnits(tensor_parallel_size, process_index, processes); }
   const char* role_name() const { return role == WorkerRole::kTarget ? "target" : "draft"; }

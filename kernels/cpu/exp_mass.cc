@@ -6,6 +6,7 @@
 
 #include "common/logging.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/fill_masses.h"
 #include "kernels/cpu/row_segments.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -22,16 +23,39 @@ namespace HWY_NAMESPACE {
 // e^z 2^40 is below one half from here on down.
 inline constexpr float kNoMassBelow = -28.5f;
 
-// Of eight logits; those past the end are -infinity. Most of a row is far below its maximum.
-uint64_t MassOfLanes(F32 logits, float max, float temperature) {
+// A product with a power of two and a float's sum with 1/2 are exact in double.
+inline uint64_t MassOfExponential(float e) {
+  return static_cast<uint64_t>(double{e} * 0x1p40 + 0.5);
+}
+
+// Of eight logits; those past the end are -infinity. Most of a row is far below its maximum: false
+// if none of them has any mass.
+bool ExponentialsOfLanes(F32 logits, float max, float temperature, float* exponentials) {
   const F32 z = Div(Sub(logits, SetF32(max)), SetF32(temperature));
-  if (!AnyGreater(z, SetF32(kNoMassBelow))) return 0;
-  float exponentials[kLanes];
+  if (!AnyGreater(z, SetF32(kNoMassBelow))) return false;
   Store(Exp(z), exponentials);
+  return true;
+}
+
+uint64_t MassOfLanes(F32 logits, float max, float temperature) {
+  float exponentials[kLanes];
+  if (!ExponentialsOfLanes(logits, max, temperature, exponentials)) return 0;
   uint64_t mass = 0;
-  // A product with a power of two and a float's sum with 1/2 are exact in double.
-  for (float e : exponentials) mass += static_cast<uint64_t>(double{e} * 0x1p40 + 0.5);
+  for (float e : exponentials) mass += MassOfExponential(e);
   return mass;
+}
+
+void FillLanes(F32 logits, float max, float temperature, uint64_t* masses, int64_t n) {
+  float exponentials[kLanes] = {};
+  ExponentialsOfLanes(logits, max, temperature, exponentials);
+  for (int64_t i = 0; i < n; ++i) masses[i] = MassOfExponential(exponentials[i]);
+}
+
+F32 LoadTail(const float* logits, int64_t n) {
+  float tail[kLanes];
+  std::fill(std::copy(logits, logits + n, tail), tail + kLanes,
+            -std::numeric_limits<float>::infinity());
+  return Load(tail);
 }
 
 uint64_t MassOfSegment(const float* logits, int64_t n, float max, float temperature) {
@@ -39,10 +63,16 @@ uint64_t MassOfSegment(const float* logits, int64_t n, float max, float temperat
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) mass += MassOfLanes(Load(logits + i), max, temperature);
   if (i == n) return mass;
-  float tail[kLanes];
-  std::fill(std::copy(logits + i, logits + n, tail), tail + kLanes,
-            -std::numeric_limits<float>::infinity());
-  return mass + MassOfLanes(Load(tail), max, temperature);
+  return mass + MassOfLanes(LoadTail(logits + i, n - i), max, temperature);
+}
+
+void FillSegment(const float* logits, int64_t n, float max, float temperature, uint64_t* masses) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    FillLanes(Load(logits + i), max, temperature, masses + i, kLanes);
+  }
+  if (i == n) return;
+  FillLanes(LoadTail(logits + i, n - i), max, temperature, masses + i, n - i);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -66,6 +96,13 @@ void RunExpMass(const CpuContext& context, absl::Span<const MassRow> rows,
   });
   std::fill(out.begin(), out.end(), 0);
   for (size_t i = 0; i < segments.size(); ++i) out[segments[i].row] += masses[i];
+}
+
+void FillMasses(const MassRow& row, absl::Span<uint64_t> out) {
+  CHECK_EQ(row.shard.n, static_cast<int64_t>(out.size()));
+  static const Target target = TargetFromName("");
+  KRAIT_PICK(target, FillSegment)
+  (row.shard.logits, row.shard.n, row.max, row.temperature, out.data());
 }
 
 }  // namespace krait::kernels

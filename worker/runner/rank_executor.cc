@@ -24,6 +24,8 @@ struct Item {
   int first_logits_row = 0;             // of the pass
   int num_logits = 0;                   // 0: the chunk stops short of the last known token
   std::optional<DrawChoice> on_device;  // how its rows are drawn from there, if they are
+
+  SampleRow Row(int j) const;  // of its num_logits
 };
 
 // Draws that lie on the device until their step is finished.
@@ -43,6 +45,27 @@ struct Started {
   LateRead* read = nullptr;  // of them, what was drawn on the device; null: nothing was
 };
 
+// Whether rejection sampling judges the work's drafts; greedy or not, a draft that is the argmax is
+// accepted, and that is simpler to see.
+bool Verifies(const SequenceWork& work, const RankSequence& sequence) {
+  return !work.draft_masses.empty() && !sequence.sampling.greedy();
+}
+
+SampleRow Item::Row(int j) const {
+  const absl::Span<const TokenId> drafts = work->draft_token_ids;
+  SampleRow row{.params = &sequence->sampling,
+                .history = sequence->tokens,
+                .prompt_tokens = sequence->prompt_tokens,
+                .drafts = drafts.subspan(0, j),
+                .logits_row = first_logits_row + j};
+  if (!Verifies(*work, *sequence)) return row;
+  row.rule = DrawRule::kVerify;
+  if (j == static_cast<int>(drafts.size())) return row;
+  row.draft = drafts[j];
+  row.draft_masses = work->draft_masses[j];
+  return row;
+}
+
 SequenceLimits LimitsOf(const ModelRunner& runner) {
   return {.vocab_size = runner.vocab_size(),
           .max_positions = runner.max_positions(),
@@ -51,12 +74,12 @@ SequenceLimits LimitsOf(const ModelRunner& runner) {
           .num_state_slots = runner.num_state_slots()};
 }
 
-// How many draws count: each one after a draft that equals the draw before it. A row that is not
-// finite ends them, as if it and those after it had not been run.
+// How many draws count: each one after a draft that equals the draw before it. A row that draws
+// nothing, for it is not finite, ends them, as if it and those after it had not been run.
 int CountDraws(absl::Span<const TokenId> drafts, absl::Span<const SampledToken> draws) {
   if (!draws[0].finite) return 0;
   int count = 1;
-  while (count < static_cast<int>(draws.size()) && draws[count].finite &&
+  while (count < static_cast<int>(draws.size()) && draws[count].id != kNoToken &&
          draws[count - 1].id == drafts[count - 1]) {
     ++count;
   }
@@ -178,6 +201,11 @@ absl::Status RankExecutor::State::PrepareItems(const StepPlan& plan) {
   num_logits = 0;
   for (const SequenceWork& work : plan.work) {
     ASSIGN_OR_RETURN(RankSequence * sequence, table.Prepare(work, plan.step_id));
+    if (!work.draft_masses.empty() && work.draft_masses.size() != work.draft_token_ids.size()) {
+      return absl::InternalError(absl::StrCat("plan: sequence ", work.id, " has ",
+                                              work.draft_token_ids.size(), " drafts, ",
+                                              work.draft_masses.size(), " with masses"));
+    }
     const bool draws =
         sequence->num_computed + work.num_tokens == static_cast<int>(sequence->tokens.size());
     items.push_back({.work = &work,
@@ -185,7 +213,9 @@ absl::Status RankExecutor::State::PrepareItems(const StepPlan& plan) {
                      .first_token = pass_tokens.size(),
                      .first_logits_row = num_logits,
                      .num_logits = draws ? 1 + static_cast<int>(work.draft_token_ids.size()) : 0,
-                     .on_device = runner->DrawChoiceFor(sequence->sampling)});
+                     .on_device = Verifies(work, *sequence)
+                                      ? std::nullopt
+                                      : runner->DrawChoiceFor(sequence->sampling)});
     num_logits += items.back().num_logits;
     AppendPassTokens(items.back());
   }
@@ -238,12 +268,7 @@ absl::StatusOr<std::vector<SampledToken>> RankExecutor::State::DrawOnHost(
   sample_rows.clear();
   for (const Item& item : items) {
     for (int j = 0; j < item.num_logits && !item.on_device; ++j) {
-      sample_rows.push_back(
-          {.params = &item.sequence->sampling,
-           .history = item.sequence->tokens,
-           .prompt_tokens = item.sequence->prompt_tokens,
-           .drafts = absl::MakeConstSpan(item.work->draft_token_ids).subspan(0, j),
-           .logits_row = item.first_logits_row + j});
+      sample_rows.push_back(item.Row(j));
     }
   }
   if (sample_rows.empty()) return std::vector<SampledToken>();

@@ -7,6 +7,7 @@
 #include "kernels/ops/recurrent_batch.h"
 #include "worker/cache/cache_spec.h"
 #include "worker/sampling/sampling_params.h"
+#include "worker/sampling/token_masses.h"
 
 namespace krait {
 
@@ -39,6 +40,9 @@ struct SequenceWork {
   // Then these, each verified. Only on the decode path, when num_tokens reaches the last known
   // token.
   std::vector<TokenId> draft_token_ids;
+  // What each draft was drawn from: they are judged by rejection sampling. Empty: a draft is
+  // accepted if it is the token drawn in its place. Only among the ranks of one process.
+  std::vector<SharedMasses> draft_masses;
 };
 
 // What rank 0 decides and every rank executes, identically. Plain data.
@@ -53,7 +57,7 @@ struct StepPlan {
   std::vector<SequenceId> ends;
 
   int num_tokens() const;  // of the pass
-  // Over every field; ranks compare it before they run.
+  // Over every field but draft_masses, which ranks share; they compare it before they run.
   uint64_t Hash() const;
 };
 

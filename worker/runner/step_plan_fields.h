@@ -4,9 +4,9 @@
 
 namespace krait {
 
-// Names every field of a plan once, for whoever hashes, writes or reads it: a field that is added
-// here is in all three. An archive has Value(scalar) and List(list, visit), which visits each
-// element; `Plan` is const for those that only look.
+// Names every field of a plan but draft_masses once, for whoever hashes, writes or reads it: a
+// field that is added here is in all three. An archive has Value(scalar) and List(list, visit),
+// which visits each element; `Plan` is const for those that only look.
 template <typename Archive, typename Sampling>
 void VisitSampling(Archive& archive, Sampling& sampling) {
   archive.Value(sampling.temperature);

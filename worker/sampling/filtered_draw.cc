@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/status_macros.h"
+#include "kernels/cpu/fill_masses.h"
 #include "worker/sampling/candidate_cut.h"
 #include "worker/sampling/candidate_lists.h"
 
@@ -15,22 +16,8 @@ namespace {
 constexpr int kFirstCandidates = 64;
 constexpr int kCandidateGrowth = 8;
 
-std::vector<uint64_t> Masses(Backend* host, const RowState& state,
-                             absl::Span<const Candidate> candidates) {
-  std::vector<float> logits;
-  for (const Candidate& candidate : candidates) logits.push_back(candidate.logit);
-  std::vector<MassRow> rows;
-  for (float& logit : logits) {
-    rows.push_back({{&logit, 1, 0, nullptr}, state.head.max, state.params->temperature});
-  }
-  std::vector<uint64_t> masses(rows.size());
-  host->ExpMass(rows, absl::MakeSpan(masses));
-  return masses;
-}
-
 // The candidates lie on every rank, so each draws the same without another exchange.
-void DrawFrom(Backend* host, size_t num_kept, RowState& state) {
-  state.top.resize(num_kept);
+void DrawFrom(Backend* host, RowState& state) {
   std::sort(state.top.begin(), state.top.end(),
             [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
   std::vector<float> logits;
@@ -48,8 +35,19 @@ void DrawFrom(Backend* host, size_t num_kept, RowState& state) {
 
 }  // namespace
 
-absl::Status DrawFiltered(Backend* backend, Backend* host, const ShardExchange& exchange,
-                          int max_shard_size, RowStates rows) {
+std::vector<uint64_t> MassesOf(absl::Span<const Candidate> candidates, const RowState& state) {
+  std::vector<float> logits;
+  for (const Candidate& candidate : candidates) logits.push_back(candidate.logit);
+  std::vector<uint64_t> masses(logits.size());
+  kernels::FillMasses({{logits.data(), static_cast<int64_t>(logits.size()), 0, nullptr},
+                       state.head.max,
+                       state.params->temperature},
+                      absl::MakeSpan(masses));
+  return masses;
+}
+
+absl::Status CutRows(Backend* backend, const ShardExchange& exchange, int max_shard_size,
+                     RowStates rows) {
   for (RowState* state : rows) {
     const int first = state->params->top_k > 0 ? state->params->top_k : kFirstCandidates;
     state->wanted = std::min(first, max_shard_size);
@@ -70,9 +68,9 @@ absl::Status DrawFiltered(Backend* backend, Backend* host, const ShardExchange& 
                              .total_mass = state.total_mass};
       const auto kept = CutCandidates(
           cut, state.top, complete,
-          [&](absl::Span<const Candidate> candidates) { return Masses(host, state, candidates); });
+          [&](absl::Span<const Candidate> candidates) { return MassesOf(candidates, state); });
       if (kept.has_value()) {
-        DrawFrom(host, *kept, state);
+        state.top.resize(*kept);
       } else {
         state.wanted = static_cast<int>(
             std::min<int64_t>(int64_t{state.wanted} * kCandidateGrowth, max_shard_size));
@@ -81,6 +79,13 @@ absl::Status DrawFiltered(Backend* backend, Backend* host, const ShardExchange& 
     }
     rows = std::move(open);
   }
+  return absl::OkStatus();
+}
+
+absl::Status DrawFiltered(Backend* backend, Backend* host, const ShardExchange& exchange,
+                          int max_shard_size, const RowStates& rows) {
+  RETURN_IF_ERROR(CutRows(backend, exchange, max_shard_size, rows));
+  for (RowState* state : rows) DrawFrom(host, *state);
   return absl::OkStatus();
 }
 

@@ -2,6 +2,10 @@
 
 namespace krait {
 
+GumbelKey KeyOf(const RowState& state) {
+  return {.seed = state.params->seed, .position = state.position(), .choice = state.params->choice};
+}
+
 GumbelRow NoiseRow(const RowState& state, float min_z) {
   const SamplingParams& params = *state.params;
   return {.shard = state.shard,

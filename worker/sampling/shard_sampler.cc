@@ -10,6 +10,7 @@
 #include "worker/sampling/candidate_cut.h"
 #include "worker/sampling/filtered_draw.h"
 #include "worker/sampling/logits_processors.h"
+#include "worker/sampling/mass_draw.h"
 #include "worker/sampling/row_logprobs.h"
 #include "worker/sampling/row_state.h"
 #include "worker/sampling/shard_exchange.h"
@@ -143,13 +144,14 @@ absl::Status Draw::ExchangeHeads() {
   return absl::OkStatus();
 }
 
-// Draws the rows that no candidate list is needed for, and sums the others' masses.
+// Draws the rows that no more than noise is needed for, and sums the others' masses.
 absl::Status Draw::DrawWithNoise(const RowStates& rows) {
   if (rows.empty()) return absl::OkStatus();
+  const auto by_noise = [](const RowState& s) { return !s.filtered() && !s.drawn_by_masses(); };
   std::vector<GumbelRow> noise_rows;
   std::vector<MassRow> mass_rows;
   for (const RowState* state : rows) {
-    if (!state->filtered()) {
+    if (by_noise(*state)) {
       noise_rows.push_back(NoiseRow(*state, MinZ(state->params->min_p)));
     } else {
       mass_rows.push_back({state->shard, state->head.max, state->params->temperature});
@@ -163,8 +165,8 @@ absl::Status Draw::DrawWithNoise(const RowStates& rows) {
   std::vector<RowDraw> sent;
   size_t next_best = 0, next_mass = 0;
   for (const RowState* state : rows) {
-    sent.push_back(state->filtered() ? RowDraw{{}, masses[next_mass++]}
-                                     : RowDraw{best[next_best++], 0});
+    sent.push_back(by_noise(*state) ? RowDraw{best[next_best++], 0}
+                                    : RowDraw{{}, masses[next_mass++]});
   }
   ASSIGN_OR_RETURN(const std::vector<RowDraw> all, exchange_.GatherItems(sent));
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -189,9 +191,11 @@ absl::StatusOr<std::vector<SampledToken>> Draw::Run(const TensorView& logits,
   RETURN_IF_ERROR(ExchangeHeads());
   const auto noisy = [](const RowState& s) { return s.finite() && !s.params->greedy(); };
   RETURN_IF_ERROR(DrawWithNoise(Select(noisy)));
-  RETURN_IF_ERROR(
-      DrawFiltered(backend_, host_, exchange_, max_shard_size_,
-                   Select([&](const RowState& s) { return noisy(s) && s.filtered(); })));
+  RETURN_IF_ERROR(DrawFiltered(
+      backend_, host_, exchange_, max_shard_size_,
+      Select([&](const RowState& s) { return noisy(s) && s.filtered() && !s.drawn_by_masses(); })));
+  RETURN_IF_ERROR(DrawByMasses(backend_, shard_, exchange_, max_shard_size_,
+                               Select([](const RowState& s) { return s.drawn_by_masses(); })));
   RETURN_IF_ERROR(FillLogprobs(backend_, shard_, exchange_, Select([](const RowState& s) {
                                  return s.finite() && s.wants_logprobs();
                                })));

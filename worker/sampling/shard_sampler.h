@@ -10,7 +10,9 @@
 #include "absl/types/span.h"
 #include "common/token.h"
 #include "kernels/backend.h"
+#include "kernels/ops/draw_tokens.h"
 #include "worker/sampling/sampling_params.h"
+#include "worker/sampling/token_masses.h"
 
 namespace krait {
 
@@ -28,6 +30,13 @@ struct VocabShard {
   }
 };
 
+// How a row's token is drawn.
+enum class DrawRule {
+  kGumbel,   // the target's way, and that of a draft whose tokens are compared with the target's
+  kPropose,  // a draft's way for rejection sampling: by its masses, which are kept
+  kVerify,   // the target's, of such a draft (rejection_sampler.h)
+};
+
 // One logits row to draw from. History-dependent processors see history + drafts: for row j of a
 // verification `drafts` holds drafts 1..j, which is exactly the history of plain decoding whenever
 // the row counts.
@@ -37,12 +46,20 @@ struct SampleRow {
   int prompt_tokens = 0;              // of history
   absl::Span<const TokenId> drafts;
   int64_t logits_row = -1;  // of the logits; -1: as many as rows come before it
+  // Greedy rows know but one rule.
+  DrawRule rule = DrawRule::kGumbel;
+  // kVerify: what was proposed for this row, and drawn from what. Rows of one verification follow
+  // each other, up to the first without a draft.
+  TokenId draft = kNoToken;
+  SharedMasses draft_masses;
 };
 
 struct SampledToken {
-  TokenId id = -1;
-  bool finite = true;         // false: the row held NaN or infinity, id is -1
+  // kNoToken: the row was not finite, or comes after a draft that was refused.
+  TokenId id = kNoToken;
+  bool finite = true;         // false: the row held NaN or infinity
   PositionLogprobs logprobs;  // if asked for
+  SharedMasses masses;        // kPropose: what it was drawn from; of one rank only
 };
 
 // Draws one token a row from logits that are spread over ranks. All ranks call it with the same
@@ -52,7 +69,8 @@ struct SampledToken {
 // The token at absolute position t = history + drafts is argmax_i(z_i + G_i) with
 // z_i = (l_i - max l) / T over the processed logits and G from (seed; t, i, choice): so it depends
 // neither on the draft, nor on batch mates, nor on the number of ranks (arXiv 2408.07978).
-// Order: logit_bias and the min_tokens mask, penalties, temperature, min_p, top_k, top_p.
+// Order: logit_bias and the min_tokens mask, penalties, temperature, min_p, top_k, top_p. The other
+// rules draw from the same distribution with other random numbers (common/rejection_uniforms.h).
 class ShardSampler {
  public:
   // Collects `send` of every rank, in rank order, into `recv` (ranks * send.size() bytes).

@@ -13,6 +13,15 @@
 namespace krait {
 namespace {
 
+// With rejection sampling tokens depend on how many drafts come: a fixed number of them must not
+// depend on the time.
+absl::Duration ProposalDeadline(const WorkerOptions& options) {
+  const bool waits = options.sampling_mode == SamplingMode::kRejection &&
+                     options.fixed_draft_tokens &&
+                     options.proposal_deadline == absl::ZeroDuration();
+  return waits ? absl::InfiniteDuration() : options.proposal_deadline;
+}
+
 EngineConfig MakeEngineConfig(const WorkerOptions& options, const Vocabulary& vocabulary,
                               const MemoryPlan& plan) {
   EngineConfig config;
@@ -27,7 +36,7 @@ EngineConfig MakeEngineConfig(const WorkerOptions& options, const Vocabulary& vo
   config.slow_reader_timeout = options.slow_reader_timeout;
   config.max_draft_tokens = options.max_draft_tokens;
   config.fixed_draft_tokens = options.fixed_draft_tokens;
-  config.proposal_deadline = options.proposal_deadline;
+  config.proposal_deadline = ProposalDeadline(options);
   config.step_deadline = options.step_deadline;
   return config;
 }
@@ -43,6 +52,7 @@ DraftModelOptions MakeDraftModelOptions(const WorkerOptions& options, const Cach
   draft.runner.num_pages = plan.num_pages;
   draft.runner.num_state_slots = plan.num_state_slots;
   draft.max_sequences = options.max_running;
+  draft.for_rejection = options.sampling_mode == SamplingMode::kRejection;
   draft.tokenizer_digest = tokenizer_digest;
   draft.vocab_size = vocab_size;
   return draft;

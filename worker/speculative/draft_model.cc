@@ -45,6 +45,7 @@ absl::StatusOr<std::unique_ptr<DraftModel>> DraftModel::Load(const DraftModelOpt
 std::vector<DrawChoice> DraftModel::ChoicesOf(absl::Span<const SampleRow> samples) const {
   std::vector<DrawChoice> choices;
   for (const SampleRow& sample : samples) {
+    if (sample.rule != DrawRule::kGumbel) return {};
     const std::optional<DrawChoice> choice = runner_->DrawChoiceFor(*sample.params);
     if (!choice.has_value()) return {};
     choices.push_back(*choice);

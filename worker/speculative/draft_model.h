@@ -22,6 +22,8 @@ struct DraftModelOptions {
   // Whether passes follow each other without the host reading what they draw: by default on a
   // device that works while the host goes on.
   std::optional<bool> chains;
+  // Drafts are drawn, and what they were drawn from is kept, for rejection sampling.
+  bool for_rejection = false;
   // Of the target; a draft that differs proposes nothing. Empty or 0: not checked.
   std::string tokenizer_digest;
   int vocab_size = 0;

@@ -27,8 +27,7 @@ bool DraftModelProposer::Drafting::done() const {
 
 absl::StatusOr<std::unique_ptr<DraftModelProposer>> DraftModelProposer::Create(
     const DraftModelOptions& options, const Clock* clock) {
-  std::unique_ptr<DraftModelProposer> proposer(
-      new DraftModelProposer(clock, options.max_sequences));
+  std::unique_ptr<DraftModelProposer> proposer(new DraftModelProposer(clock, options));
   ASSIGN_OR_RETURN(proposer->disabled_reason_, CheckDraft(options));
   if (!proposer->disabled_reason_.empty()) return proposer;
   ASSIGN_OR_RETURN(proposer->model_, DraftModel::Load(options));
@@ -181,7 +180,7 @@ int DraftModelProposer::FinalPosition(const Chunk& chunk) {
   return std::max(entry.state_position, std::min(end, committed - 1));
 }
 
-DraftModelProposer::Pass DraftModelProposer::PassOf(absl::Span<const Chunk> chunks) {
+DraftModelProposer::Pass DraftModelProposer::PassOf(absl::Span<const Chunk> chunks) const {
   Pass pass;
   for (const Chunk& chunk : chunks) {
     const Entry& entry = *chunk.drafting->entry;
@@ -198,7 +197,10 @@ DraftModelProposer::Pass DraftModelProposer::PassOf(absl::Span<const Chunk> chun
     pass.samples.push_back({.params = &entry.sampling,
                             .history = chunk.drafting->row->tokens,
                             .prompt_tokens = entry.prompt_tokens,
-                            .drafts = chunk.drafting->drafts});
+                            .drafts = chunk.drafting->drafts,
+                            .rule = for_rejection_ && !entry.sampling.greedy()
+                                        ? DrawRule::kPropose
+                                        : DrawRule::kGumbel});
   }
   return pass;
 }
@@ -224,7 +226,10 @@ absl::Status DraftModelProposer::RunPass(absl::Span<Chunk> chunks) {
   size_t next = 0;
   for (const Chunk& chunk : chunks) {
     Feed(chunk);
-    if (chunk.draws) TakeDraw(drawn[next++].id, *chunk.drafting);
+    if (!chunk.draws) continue;
+    const SampledToken& token = drawn[next++];
+    TakeDraw(token.id, *chunk.drafting);
+    if (token.masses != nullptr) chunk.drafting->masses.push_back(token.masses);
   }
   return absl::OkStatus();
 }
@@ -300,6 +305,7 @@ void DraftModelProposer::NameUnread(Drafting& drafting) {
 std::vector<std::vector<TokenId>> DraftModelProposer::Propose(absl::Span<const ProposalRow> rows,
                                                               absl::Duration budget) {
   outcome_ = {};
+  masses_.clear();
   if (model_ == nullptr) return std::vector<std::vector<TokenId>>(rows.size());
   ++call_;
   const absl::Duration end = clock_->Now() + budget;
@@ -324,7 +330,10 @@ std::vector<std::vector<TokenId>> DraftModelProposer::Propose(absl::Span<const P
   if (kInvariantsEnabled) cache_->CheckIntegrity();
   Count(batch);
   std::vector<std::vector<TokenId>> drafts;
-  for (Drafting& drafting : batch) drafts.push_back(std::move(drafting.drafts));
+  for (Drafting& drafting : batch) {
+    drafts.push_back(std::move(drafting.drafts));
+    masses_.push_back(std::move(drafting.masses));
+  }
   return drafts;
 }
 

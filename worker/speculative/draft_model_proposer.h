@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -18,7 +19,8 @@ namespace krait {
 // up in chunks, then draws one draft a pass for all rows together, with the target's noise and
 // processors over its own path. It measures its passes and starts none that would not end within
 // the budget, but always one: then the next call is further. Where the device draws, all of these
-// passes are started together and read once (DraftModelOptions::chains).
+// passes are started together and read once (DraftModelOptions::chains). For rejection sampling it
+// draws with noise of its own, on the host, and keeps what it drew from.
 //
 // Sequences beyond max_sequences, or beyond its pages, push out those that were used longest ago;
 // these begin again when they are asked for. What Begin told is kept until Release.
@@ -34,6 +36,7 @@ class DraftModelProposer final : public Proposer {
   // A row that wants no drafts is only caught up with.
   std::vector<std::vector<TokenId>> Propose(absl::Span<const ProposalRow> rows,
                                             absl::Duration budget) override;
+  std::vector<std::vector<SharedMasses>> TakeMasses() override { return std::move(masses_); }
   void Release(SequenceId id) override;
   ProposalOutcome last_outcome() const override { return outcome_; }
   std::string_view disabled_reason() const override { return disabled_reason_; }
@@ -61,7 +64,8 @@ class DraftModelProposer final : public Proposer {
     Entry* entry = nullptr;
     int wanted = 0;
     std::vector<TokenId> drafts;
-    bool stopped = false;  // no more can come
+    std::vector<SharedMasses> masses;  // of the drafts, if they are kept
+    bool stopped = false;              // no more can come
 
     int target() const;  // tokens that must be fed before the next draw, that draw's input included
     int pending() const { return target() - static_cast<int>(entry->fed.size()); }
@@ -81,8 +85,10 @@ class DraftModelProposer final : public Proposer {
     int num_tokens = 0;
   };
 
-  DraftModelProposer(const Clock* clock, int max_sequences)
-      : clock_(clock), max_sequences_(max_sequences) {}
+  DraftModelProposer(const Clock* clock, const DraftModelOptions& options)
+      : clock_(clock),
+        max_sequences_(options.max_sequences),
+        for_rejection_(options.for_rejection) {}
 
   std::vector<Drafting> Attach(absl::Span<const ProposalRow> rows);
   void Rewind(Entry& entry, absl::Span<const TokenId> tokens);
@@ -93,7 +99,7 @@ class DraftModelProposer final : public Proposer {
   bool EvictOldest();
   void Drop(Entry& entry);
   static int FinalPosition(const Chunk& chunk);
-  static Pass PassOf(absl::Span<const Chunk> chunks);
+  Pass PassOf(absl::Span<const Chunk> chunks) const;
   absl::Status RunPass(absl::Span<Chunk> chunks);
   bool MayChain(absl::Span<const Chunk> chunks, int num_rows) const;
   absl::Status RunChain(std::vector<Chunk> chunks, absl::Duration left);
@@ -105,6 +111,7 @@ class DraftModelProposer final : public Proposer {
 
   const Clock* const clock_;
   const int max_sequences_;
+  const bool for_rejection_;
   std::string disabled_reason_;
   std::unique_ptr<DraftModel> model_;
   std::unique_ptr<CacheManager> cache_;
@@ -113,6 +120,7 @@ class DraftModelProposer final : public Proposer {
   int64_t call_ = 0;
   int64_t num_chained_passes_ = 0;
   ProposalOutcome outcome_;
+  std::vector<std::vector<SharedMasses>> masses_;  // of the last call
 };
 
 }  // namespace krait

@@ -8,6 +8,7 @@
 #include "absl/types/span.h"
 #include "common/token.h"
 #include "worker/sampling/sampling_params.h"
+#include "worker/sampling/token_masses.h"
 
 namespace krait {
 
@@ -30,8 +31,8 @@ struct ProposalOutcome {
 };
 
 // Proposes draft tokens. Nothing it does can change a token that is emitted, only how many come a
-// step. It never mutates a sequence: where it stands with one is its own cursor. Engine thread (or
-// the draft worker's runner thread) only.
+// step (with masses: the law of a token). It never mutates a sequence: where it stands with one is
+// its own cursor. Engine thread (or the draft worker's runner thread) only.
 class Proposer {
  public:
   virtual ~Proposer() = default;
@@ -43,6 +44,9 @@ class Proposer {
   // none. Returns within about `budget`.
   virtual std::vector<std::vector<TokenId>> Propose(absl::Span<const ProposalRow> rows,
                                                     absl::Duration budget) = 0;
+  // What each draft of the last Propose was drawn from, for rejection sampling: a list a row, as
+  // long as its drafts. Empty lists, or none: the drafts are compared with the target's own draws.
+  virtual std::vector<std::vector<SharedMasses>> TakeMasses() { return {}; }
   // The sequence has ended. Unknown ids are ignored.
   virtual void Release(SequenceId id) = 0;
 

@@ -79,8 +79,10 @@ void SpeculativeDecoder::FillDrafts(absl::Span<const ProposalRow> rows, StepPlan
   if (rows.empty() || proposer_ == nullptr) return;
   const absl::Duration start = clock_->Now();
   std::vector<std::vector<TokenId>> drafts = proposer_->Propose(rows, proposal_deadline());
+  std::vector<std::vector<SharedMasses>> masses = proposer_->TakeMasses();
   step.draft_wait = clock_->Now() - start;
   step.proposals = proposer_->last_outcome();
+  masses.resize(rows.size());
   if (drafts.size() != rows.size()) {
     step.proposals.malformed += static_cast<int>(rows.size());
     return;
@@ -90,8 +92,10 @@ void SpeculativeDecoder::FillDrafts(absl::Span<const ProposalRow> rows, StepPlan
     work = std::find_if(work, plan.work.end(),
                         [&](const SequenceWork& item) { return item.id == rows[i].id; });
     CHECK(work != plan.work.end()) << "sequence=" << rows[i].id;
-    if (Usable(drafts[i], rows[i])) {
+    const bool paired = masses[i].empty() || masses[i].size() == drafts[i].size();
+    if (paired && Usable(drafts[i], rows[i])) {
       work->draft_token_ids = std::move(drafts[i]);
+      work->draft_masses = std::move(masses[i]);
     } else {
       ++step.proposals.malformed;
     }

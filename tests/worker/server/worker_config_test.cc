@@ -68,6 +68,14 @@ TEST(WorkerConfig, ErrorsNameFieldValueAndLimit) {
       {{"--draft_address=a"}, "draft_address"},
       {{"--draft_address=a:1", "--ngram=true"}, "draft_address"},
       {{"--role=DRAFT", "--ngram=true"}, "role"},
+      {{"--sampling_mode=exact"}, "sampling_mode"},
+      {{"--sampling_mode=rejection"}, "sampling_mode"},
+      {{"--sampling_mode=rejection", "--ngram=true"}, "sampling_mode"},
+      {{"--sampling_mode=rejection", "--draft_address=127.0.0.1:7000"}, "sampling_mode"},
+      {{"--sampling_mode=rejection", "--role=DRAFT"}, "sampling_mode"},
+      {{"--sampling_mode=rejection", "--draft_model_path=/d", "--processes=2",
+        "--tensor_parallel_size=2", "--group_address=127.0.0.1:7000"},
+       "sampling_mode"},
       {{"--coordinators=a:1,b"}, "coordinators"},
       {{"--listen=here"}, "listen"},
       {{"--name=a b"}, "name"},
@@ -80,6 +88,16 @@ TEST(WorkerConfig, ErrorsNameFieldValueAndLimit) {
   }
   EXPECT_EQ(Make({"--page_size=24"}).status().message(),
             "page_size: must be a power of two, got 24");
+}
+
+TEST(WorkerConfig, RejectionSamplingNeedsTheDraftInTheProcess) {
+  EXPECT_EQ(Make({})->sampling_mode, SamplingMode::kGumbel);
+  EXPECT_EQ(Make({"--sampling_mode=gumbel", "--ngram=true"})->sampling_mode, SamplingMode::kGumbel);
+  EXPECT_EQ(Make({"--sampling_mode=rejection", "--draft_model_path=/d"})->sampling_mode,
+            SamplingMode::kRejection);
+  EXPECT_EQ(Make({"--sampling_mode=rejection", "--draft_address=a:1"}).status().message(),
+            "sampling_mode: rejection needs the draft in this process: draft_model_path, not "
+            "draft_address or ngram");
 }
 
 TEST(WorkerConfig, RopeScalingFollowsTheNamesUnlessToldOtherwise) {
