@@ -8,6 +8,15 @@
 
 namespace krait {
 
+int CountDevices(DeviceKind kind) {
+  if (kind == DeviceKind::kCpu) return 1;
+#if KRAIT_CUDA
+  return CountCudaDevices();
+#else
+  return 0;
+#endif
+}
+
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(Device device, int num_threads) {
   if (device.kind == DeviceKind::kCpu) {
     return CreateCpuBackend({.index = device.index, .num_threads = num_threads});

@@ -24,6 +24,7 @@
 #include "kernels/ops/selective_state_update.h"
 #include "kernels/ops/silu_mul.h"
 #include "kernels/ops/sum_blocks.h"
+#include "kernels/ops/sum_peers.h"
 
 namespace krait {
 
@@ -62,6 +63,9 @@ class Backend {
 
   // Start-up only. RESOURCE_EXHAUSTED names the bytes.
   virtual absl::StatusOr<Tensor> Allocate(DType dtype, Shape shape) = 0;  // zeroed
+  // Start-up only. For ranks of this process whose backends are of this device (any, on CPUs); goes
+  // when none of their ops uses it any more. RESOURCE_EXHAUSTED names the bytes.
+  virtual absl::StatusOr<std::unique_ptr<PeerBoard>> MakePeerBoard(int num_ranks) = 0;
   // In the order in which a step reads the weights. Their memory may be the backend's until it
   // goes.
   virtual absl::StatusOr<std::unique_ptr<LinearWeight>> PrepareLinear(
@@ -71,6 +75,7 @@ class Backend {
   virtual void Linear(const LinearParams& params) = 0;
   virtual void AddLinearBias(const LinearBiasParams& params) = 0;
   virtual void SumBlocks(const SumBlocksParams& params) = 0;
+  virtual void SumPeers(const SumPeersParams& params) = 0;
   virtual void RmsNorm(const RmsNormParams& params) = 0;
   virtual void Rope(const RopeParams& params) = 0;
   virtual void SiluMul(const SiluMulParams& params) = 0;
@@ -103,6 +108,11 @@ class Backend {
   // Start-up only; it goes before the backend does.
   virtual std::unique_ptr<LateRead> MakeLateRead(int64_t capacity_bytes) = 0;
   virtual void Synchronize() = 0;
+  // Whether Synchronize would not wait. Not while ops are recorded.
+  virtual bool Idle() = 0;
+  // The cudaStream_t that ops go to, for libraries that have their own; null of a CPU. Makes the
+  // device this thread's.
+  virtual void* stream() = 0;
 };
 
 // What a device's KV cache keeps keys and values in beside such weights: rounded to bf16 on a GPU,
@@ -119,6 +129,9 @@ struct CpuBackendOptions {
 };
 
 std::unique_ptr<Backend> CreateCpuBackend(const CpuBackendOptions& options);
+
+// How many devices of the kind this process sees; 1 for CPUs.
+int CountDevices(DeviceKind kind);
 
 // The device's backend; `num_threads` is for a CPU. UNAVAILABLE says why there is no such device,
 // FAILED_PRECONDITION that this build has no CUDA.

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "kernels/cpu/aligned_buffer.h"
+#include "kernels/cpu/cpu_peer_board.h"
 #include "kernels/cpu/linear.h"
 
 namespace krait::kernels {
@@ -61,6 +62,11 @@ absl::StatusOr<std::unique_ptr<LinearWeight>> CpuBackend::PrepareLinear(
 }
 
 void CpuBackend::Linear(const LinearParams& params) { RunLinear(context_, params); }
+
+absl::StatusOr<std::unique_ptr<PeerBoard>> CpuBackend::MakePeerBoard(int num_ranks) {
+  CHECK(1 <= num_ranks && num_ranks <= PeerBoard::kMaxRanks);
+  return std::make_unique<CpuPeerBoard>(num_ranks);
+}
 
 void CpuBackend::CopyFromHost(const void* host, const TensorView& to) {
   const int64_t row_bytes = RowBytes(to);

@@ -5,13 +5,15 @@
 
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/sum_peers.h"
 #include "kernels/cpu/weight_arena.h"
 
 namespace krait::kernels {
 
 // The CPU product and the reference for other backends: f32 arithmetic in fixed orders, the same
-// bits on every instruction set and with any number of threads.
-class CpuBackend final : public Backend {
+// bits on every instruction set and with any number of threads. Tests derive stand-ins for other
+// devices from it.
+class CpuBackend : public Backend {
  public:
   explicit CpuBackend(const CpuBackendOptions& options);
 
@@ -19,6 +21,7 @@ class CpuBackend final : public Backend {
   DType linear_input(DType) const override { return DType::kF32; }
 
   absl::StatusOr<Tensor> Allocate(DType dtype, Shape shape) override;
+  absl::StatusOr<std::unique_ptr<PeerBoard>> MakePeerBoard(int num_ranks) override;
   absl::StatusOr<std::unique_ptr<LinearWeight>> PrepareLinear(const LinearSource& source) override;
 
   void Embedding(const EmbeddingParams& params) override { RunEmbedding(context_, params); }
@@ -27,6 +30,7 @@ class CpuBackend final : public Backend {
     RunAddLinearBias(context_, params);
   }
   void SumBlocks(const SumBlocksParams& params) override { RunSumBlocks(context_, params); }
+  void SumPeers(const SumPeersParams& params) override { RunSumPeers(context_, params); }
   void RmsNorm(const RmsNormParams& params) override { RunRmsNorm(context_, params); }
   void Rope(const RopeParams& params) override { RunRope(context_, params); }
   void SiluMul(const SiluMulParams& params) override { RunSiluMul(context_, params); }
@@ -79,6 +83,8 @@ class CpuBackend final : public Backend {
   void CopyToHost(const TensorView& from, void* host) override;
   std::unique_ptr<LateRead> MakeLateRead(int64_t capacity_bytes) override;
   void Synchronize() override {}  // ops have ended when they return
+  bool Idle() override { return true; }
+  void* stream() override { return nullptr; }
 
  private:
   const Device device_;

@@ -35,7 +35,7 @@ void RunEmbedding(const CpuContext& context, const EmbeddingParams& params) {
     if (row >= 0 && row < params.table.dim(0)) {
       CopyRow(params.table, row, out);
     } else {
-      std::fill(out, out + hidden, 0.0f);
+      std::fill(out, out + hidden, -0.0f);
     }
   }
 }

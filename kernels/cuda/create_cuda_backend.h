@@ -7,6 +7,9 @@
 
 namespace krait {
 
+// 0 also without a driver.
+int CountCudaDevices();
+
 // UNAVAILABLE says why there is no such device.
 absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(int index);
 

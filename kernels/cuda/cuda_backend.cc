@@ -9,6 +9,7 @@
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/cuda_graph.h"
 #include "kernels/cuda/cuda_late_read.h"
+#include "kernels/cuda/cuda_peer_board.h"
 #include "kernels/cuda/cuda_weight.h"
 
 namespace krait::kernels {
@@ -75,6 +76,12 @@ absl::StatusOr<std::unique_ptr<LinearWeight>> CudaBackend::PrepareLinear(
   return std::unique_ptr<LinearWeight>(std::move(weight));
 }
 
+absl::StatusOr<std::unique_ptr<PeerBoard>> CudaBackend::MakePeerBoard(int num_ranks) {
+  context();  // makes the device this thread's
+  ASSIGN_OR_RETURN(std::unique_ptr<PeerBoard> board, CudaPeerBoard::Create(index_, num_ranks));
+  return board;
+}
+
 void CudaBackend::Linear(const LinearParams& params) { RunLinear(context(), params); }
 
 std::unique_ptr<RecordedOps> CudaBackend::Record(absl::FunctionRef<void()> ops) {
@@ -114,9 +121,23 @@ std::unique_ptr<LateRead> CudaBackend::MakeLateRead(int64_t capacity_bytes) {
 
 void CudaBackend::Synchronize() { KRAIT_CUDA_CHECK(cudaStreamSynchronize(context().stream)); }
 
+bool CudaBackend::Idle() {
+  const cudaError_t error = cudaStreamQuery(context().stream);
+  if (error == cudaErrorNotReady) return false;
+  KRAIT_CUDA_CHECK(error);
+  return true;
+}
+
 }  // namespace krait::kernels
 
 namespace krait {
+
+int CountCudaDevices() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();
+  return 0;
+}
 
 absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(int index) {
   ASSIGN_OR_RETURN(std::unique_ptr<kernels::CudaBackend> backend,

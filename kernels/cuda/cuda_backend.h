@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/sum_peers.h"
 
 namespace krait::kernels {
 
@@ -21,6 +22,7 @@ class CudaBackend final : public Backend {
   DType linear_input(DType weight_dtype) const override { return weight_dtype; }
 
   absl::StatusOr<Tensor> Allocate(DType dtype, Shape shape) override;
+  absl::StatusOr<std::unique_ptr<PeerBoard>> MakePeerBoard(int num_ranks) override;
   absl::StatusOr<std::unique_ptr<LinearWeight>> PrepareLinear(const LinearSource& source) override;
 
   void Embedding(const EmbeddingParams& params) override { RunEmbedding(context(), params); }
@@ -29,6 +31,7 @@ class CudaBackend final : public Backend {
     RunAddLinearBias(context(), params);
   }
   void SumBlocks(const SumBlocksParams& params) override { RunSumBlocks(context(), params); }
+  void SumPeers(const SumPeersParams& params) override { RunSumPeers(context(), params); }
   void RmsNorm(const RmsNormParams& params) override { RunRmsNorm(context(), params); }
   void Rope(const RopeParams& params) override { RunRope(context(), params); }
   void SiluMul(const SiluMulParams& params) override { RunSiluMul(context(), params); }
@@ -74,6 +77,8 @@ class CudaBackend final : public Backend {
   void CopyToHost(const TensorView& from, void* host) override;
   std::unique_ptr<LateRead> MakeLateRead(int64_t capacity_bytes) override;
   void Synchronize() override;
+  bool Idle() override;
+  void* stream() override { return context().stream; }
 
   // What ops run on; makes the device this thread's.
   const CudaContext& context();

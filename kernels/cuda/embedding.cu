@@ -1,4 +1,4 @@
-// out[t, :] = table[id of t - first_id, :], zeros where that row is not here.
+// out[t, :] = table[id of t - first_id, :], -0 where that row is not here.
 
 #include <cuda_bf16.h>
 
@@ -30,7 +30,7 @@ __global__ void Lookup(const T* table, int64_t table_stride, int64_t num_table_r
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x, t = blockIdx.y;
   if (i >= hidden) return;
   const int64_t row = int64_t{ids[t]} - first_id;
-  out[t][i] = row >= 0 && row < num_table_rows ? ToFloat(table[row * table_stride + i]) : 0.0f;
+  out[t][i] = row >= 0 && row < num_table_rows ? ToFloat(table[row * table_stride + i]) : -0.0f;
 }
 
 template <typename T>

@@ -6,9 +6,9 @@
 
 namespace krait {
 
-// out[t, :] = table[ids[t] - first_id, :] where that row exists here, zeros elsewhere: a rank's
-// shard of the vocabulary answers for its own ids only. A token whose id is not known to who made
-// ids is named by where it was drawn: if sources[t] >= 0, its id is drawn[sources[t]].
+// out[t, :] = table[ids[t] - first_id, :], or -0, which adds nothing to any number, where the row is
+// another rank's. A token whose id is not known to who made ids is named by where it was drawn: if
+// sources[t] >= 0, its id is drawn[sources[t]].
 struct EmbeddingParams {
   TensorView table;                  // [vocab_local, hidden], f32 or bf16
   const int32_t* ids = nullptr;      // [num_tokens]

@@ -152,7 +152,7 @@ TEST_P(ElementwiseTest, SumBlocksAddsInOrderAndTheResidualLast) {
   }
 }
 
-TEST_P(ElementwiseTest, EmbeddingCopiesOwnRowsAndZeroesOthers) {
+TEST_P(ElementwiseTest, EmbeddingCopiesOwnRowsAndHasMinusZeroForOthers) {
   std::vector<float> table = Gaussian(4 * 5, 3);
   std::vector<Bf16> rounded;
   for (float value : table) rounded.push_back(ToBf16(value));
@@ -166,8 +166,9 @@ TEST_P(ElementwiseTest, EmbeddingCopiesOwnRowsAndZeroesOthers) {
                          .out = Matrix(out, 5, 5)});
     for (int i = 0; i < 25; ++i) {
       const int id = ids[i / 5];
-      const float value = id < 10 || id > 13 ? 0.0f : table[(id - 10) * 5 + i % 5];
+      const float value = id < 10 || id > 13 ? -0.0f : table[(id - 10) * 5 + i % 5];
       ASSERT_EQ(out[i], dtype == DType::kF32 ? value : FromBf16(ToBf16(value))) << i;
+      ASSERT_EQ(std::signbit(out[i]), std::signbit(value)) << i;
     }
   }
 }

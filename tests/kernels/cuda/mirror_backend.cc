@@ -93,6 +93,9 @@ class MirrorBackend final : public Backend {
   absl::StatusOr<Tensor> Allocate(DType dtype, Shape shape) override {
     return cuda_->Allocate(dtype, shape);
   }
+  absl::StatusOr<std::unique_ptr<PeerBoard>> MakePeerBoard(int num_ranks) override {
+    return cuda_->MakePeerBoard(num_ranks);
+  }
   absl::StatusOr<std::unique_ptr<LinearWeight>> PrepareLinear(const LinearSource& source) override {
     return cuda_->PrepareLinear(source);
   }
@@ -145,6 +148,8 @@ class MirrorBackend final : public Backend {
     }
     cuda_->SumBlocks(p);
   }
+  // Its ranks would wait for each other's copies; the device's own test is cuda_peer_test.cc.
+  void SumPeers(const SumPeersParams&) override { LOG(FATAL) << "not mirrored"; }
   void RmsNorm(const RmsNormParams& params) override {
     RmsNormParams p = params;
     Mirror mirror(*cuda_);
@@ -289,6 +294,8 @@ class MirrorBackend final : public Backend {
     return cuda_->MakeLateRead(capacity_bytes);
   }
   void Synchronize() override { cuda_->Synchronize(); }
+  bool Idle() override { return cuda_->Idle(); }
+  void* stream() override { return cuda_->stream(); }
 
  private:
   template <typename Row>
