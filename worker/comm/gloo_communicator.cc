@@ -111,6 +111,7 @@ class GlooCommunicator final : public Communicator {
 
   absl::Status AllReduceSum(const BlockReduction& reduction) override;
   absl::Status AllGather(absl::Span<const std::byte> send, absl::Span<std::byte> recv) override;
+  absl::Status Await() override { return CheckHealth(); }  // ops of a CPU have run
   absl::Status CheckHealth() override { return aborted_ ? Aborted() : absl::OkStatus(); }
   void Abort() override {
     aborted_ = true;

@@ -15,8 +15,8 @@ struct ActivationDims {
   int64_t steps_width = 0;           // own dt of a Mamba1 layer; 0 without
   int64_t mixed_width = 0;           // of what goes into a mixer's output projection
   int64_t intermediate = 0;          // own part
-  int64_t mixer_blocks = 0;          // own blocks of o_proj; 0 for a group of one
-  int64_t mlp_blocks = 0;            // own blocks of down_proj; 0 for a group of one
+  int64_t mixer_blocks = 0;          // of o_proj that go into its sum; 0 for a group of one
+  int64_t mlp_blocks = 0;            // of down_proj, likewise
   DType linear_input = DType::kF32;  // of what goes into products (Backend::linear_input)
 };
 

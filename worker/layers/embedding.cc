@@ -39,49 +39,33 @@ absl::StatusOr<VocabParallelEmbedding> VocabParallelEmbedding::Load(const Checkp
   ASSIGN_OR_RETURN(Tensor table,
                    context.backend->Allocate(context.weight_dtype, {ids.size(), hidden_size}));
   Upload(values, table.view(), context.backend);
-  Tensor gathered;
+  Tensor own_rows;
   if (!context.alone()) {
-    ASSIGN_OR_RETURN(gathered, context.backend->Allocate(
-                                   DType::kF32, {sharding.num_ranks * max_tokens, hidden_size}));
+    ASSIGN_OR_RETURN(own_rows, context.backend->Allocate(DType::kF32, {max_tokens, hidden_size}));
   }
-  return VocabParallelEmbedding(context, std::move(table), std::move(gathered), max_tokens);
+  return VocabParallelEmbedding(context, std::move(table), std::move(own_rows));
 }
 
 VocabParallelEmbedding::VocabParallelEmbedding(const RankContext& context, Tensor table,
-                                               Tensor gathered, int64_t max_tokens)
-    : context_(context),
-      table_(std::move(table)),
-      gathered_(std::move(gathered)),
-      sources_(context.alone() ? 0 : max_tokens) {}
+                                               Tensor own_rows)
+    : context_(context), table_(std::move(table)), own_rows_(std::move(own_rows)) {}
 
 absl::Status VocabParallelEmbedding::Forward(const ForwardContext& pass,
                                              const TensorView& out) const {
+  const bool alone = context_.alone();
+  const TensorView rows = alone ? out : own_rows_.view().Rows(0, pass.num_tokens);
   context_.backend->Embedding({.table = table_.view(),
                                .ids = pass.token_ids,
                                .sources = pass.token_sources,
                                .drawn = pass.drawn,
                                .first_id = static_cast<int32_t>(context_.sharding.vocab.begin),
-                               .out = out});
-  return context_.alone() ? absl::OkStatus() : GatherRows(pass.token_ids, pass.num_tokens, out);
-}
-
-absl::Status VocabParallelEmbedding::GatherRows(const int32_t* token_ids, int64_t num_tokens,
-                                                const TensorView& out) const {
-  CHECK(out.dense());
-  const int num_ranks = context_.sharding.num_ranks;
-  const size_t num_bytes = num_tokens * out.dim(1) * sizeof(float);
-  context_.backend->Synchronize();
-  RETURN_IF_ERROR(
-      context_.comm->AllGather(absl::MakeConstSpan(out.ptr<const std::byte>(), num_bytes),
-                               absl::MakeSpan(gathered_.ptr<std::byte>(), num_bytes * num_ranks)));
-  for (int64_t t = 0; t < num_tokens; ++t) {
-    const int owner = VocabOwner(context_.sharding.vocab_size, token_ids[t], num_ranks);
-    sources_[t] = static_cast<int32_t>(owner * num_tokens + t);
-  }
-  context_.backend->Embedding({.table = gathered_.view().Rows(0, num_ranks * num_tokens),
-                               .ids = sources_.data(),
-                               .out = out});
-  return absl::OkStatus();
+                               .out = rows});
+  if (alone) return absl::OkStatus();
+  return context_.comm->AllReduceSum(
+      {.partials = TensorView(rows.data, DType::kF32, {1, pass.num_tokens, rows.dim(1)}),
+       .first_block = context_.sharding.rank,
+       .num_blocks = context_.sharding.num_ranks,
+       .out = out});
 }
 
 absl::StatusOr<LmHead> LmHead::Load(const Checkpoint& checkpoint, const LmHeadSource& source,

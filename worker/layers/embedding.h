@@ -13,8 +13,8 @@
 
 namespace krait {
 
-// Token embedding, its rows spread over ranks. A token's row is taken from the rank that owns it,
-// not summed over ranks, so even its signed zeros are the same at every degree. Rank thread only.
+// Token embedding, its rows spread over ranks. A rank has -0 where another owns the row, so the sum
+// over ranks is that row to the signs of its zeros, at every degree. Rank thread only.
 class VocabParallelEmbedding {
  public:
   // Loads this rank's rows of tensor `name` [vocab_size, hidden_size]. `max_tokens`: of one pass.
@@ -29,15 +29,11 @@ class VocabParallelEmbedding {
   int64_t num_bytes() const { return table_.num_bytes(); }
 
  private:
-  VocabParallelEmbedding(const RankContext& context, Tensor table, Tensor gathered,
-                         int64_t max_tokens);
-  absl::Status GatherRows(const int32_t* token_ids, int64_t num_tokens,
-                          const TensorView& out) const;
+  VocabParallelEmbedding(const RankContext& context, Tensor table, Tensor own_rows);
 
   RankContext context_;
   Tensor table_;     // [own ids, hidden_size], f32 or bf16
-  Tensor gathered_;  // [ranks * max_tokens, hidden_size]; empty for a group of one
-  mutable std::vector<int32_t> sources_;  // [max_tokens]: each token's row of gathered_
+  Tensor own_rows_;  // [max_tokens, hidden_size]: what goes into the sum; empty for a group of one
 };
 
 // Where a head's rows come from.

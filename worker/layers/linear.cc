@@ -122,6 +122,7 @@ RowParallelLinear::RowParallelLinear(const RankContext& context, const BlockCut&
     : backend_(context.backend),
       comm_(context.comm),
       cut_(cut),
+      sums_by_rank_(context.sums_by_rank()),
       n_(weight->n()),
       weight_(std::move(weight)),
       bias_(std::move(bias)) {}
@@ -139,13 +140,25 @@ absl::Status RowParallelLinear::Reduce(const TensorView& x, const TensorView& re
     backend_->Linear({.x = x, .weight = weight_.get(), .y = out, .residual = &residual});
     return comm_->CheckHealth();
   }
-  const TensorView sums(partials, DType::kF32, {cut_.own.size(), x.dim(0), n_});
+  BlockReduction reduction = Multiply(x, partials);
+  reduction.residual = &residual;
+  reduction.out = out;
+  return comm_->AllReduceSum(reduction);
+}
+
+// This rank's part of the sum, as one block or as those of the model that it owns.
+BlockReduction RowParallelLinear::Multiply(const TensorView& x, float* partials) const {
+  const int64_t num_rows = x.dim(0);
+  if (sums_by_rank_) {
+    const TensorView sum(partials, DType::kF32, {num_rows, n_});
+    backend_->Linear({.x = x, .weight = weight_.get(), .y = sum});
+    return {.partials = TensorView(partials, DType::kF32, {1, num_rows, n_}),
+            .first_block = comm_->rank(),
+            .num_blocks = comm_->size()};
+  }
+  const TensorView sums(partials, DType::kF32, {cut_.own.size(), num_rows, n_});
   backend_->Linear({.x = x, .weight = weight_.get(), .y = sums, .partials = true});
-  return comm_->AllReduceSum({.partials = sums,
-                              .first_block = cut_.own.begin,
-                              .num_blocks = cut_.num_blocks,
-                              .residual = &residual,
-                              .out = out});
+  return {.partials = sums, .first_block = cut_.own.begin, .num_blocks = cut_.num_blocks};
 }
 
 }  // namespace krait

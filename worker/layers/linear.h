@@ -111,7 +111,8 @@ struct BlockCut {
 };
 
 // out = residual + x W^T + bias with the reduced dimension spread over ranks: x is this rank's
-// part, out is whole and has the same bits at every degree (BlockReduction). Rank thread only.
+// part, out is whole and, unless RankContext::sums_by_rank, has the same bits at every degree
+// (BlockReduction). Rank thread only.
 class RowParallelLinear {
  public:
   // The weight is [n, num_blocks * block_size], the bias [n]; every rank adds the whole bias once,
@@ -125,7 +126,9 @@ class RowParallelLinear {
   // next exchange is over; not used by a group of one. UNAVAILABLE if a peer is lost.
   absl::Status Forward(const TensorView& x, const TensorView& residual, float* partials,
                        const TensorView& out) const;
-  int64_t PartialElements(int64_t num_rows) const { return cut_.own.size() * num_rows * n_; }
+  int64_t PartialElements(int64_t num_rows) const {
+    return (sums_by_rank_ ? 1 : cut_.own.size()) * num_rows * n_;
+  }
   int64_t num_bytes() const { return weight_->num_bytes() + bias_.num_bytes(); }
 
  private:
@@ -133,10 +136,12 @@ class RowParallelLinear {
                     std::unique_ptr<LinearWeight> weight, Bias bias);
   absl::Status Reduce(const TensorView& x, const TensorView& residual, float* partials,
                       const TensorView& out) const;
+  BlockReduction Multiply(const TensorView& x, float* partials) const;
 
   Backend* backend_;
   Communicator* comm_;
   BlockCut cut_;
+  bool sums_by_rank_;
   int64_t n_;
   std::unique_ptr<LinearWeight> weight_;
   Bias bias_;

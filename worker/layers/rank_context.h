@@ -14,6 +14,9 @@ struct RankContext {
   DType weight_dtype = DType::kBF16;  // what the weights are rounded to: kF32 or kBF16
 
   bool alone() const { return sharding.num_ranks == 1; }
+  // Whether a sum over ranks is of one number a rank instead of one a block of the model: fewer
+  // bytes, but the bits of this degree only, which is all that is promised of a GPU.
+  bool sums_by_rank() const { return backend->device().kind == DeviceKind::kCuda; }
 };
 
 }  // namespace krait

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "common/logging.h"
 #include "common/status_macros.h"
 
 namespace krait {
@@ -20,13 +19,6 @@ Range OwnedVocab(int64_t vocab_size, int rank, int num_ranks) {
   if (num_units < num_ranks) return OwnedUnits(vocab_size, rank, num_ranks);
   const Range ids = OwnedUnits(num_units, rank, num_ranks) * kVocabUnit;
   return {ids.begin, std::min(ids.end, vocab_size)};
-}
-
-int VocabOwner(int64_t vocab_size, int64_t id, int num_ranks) {
-  CHECK(0 <= id && id < vocab_size);
-  int rank = 0;
-  while (id >= OwnedVocab(vocab_size, rank, num_ranks).end) ++rank;
-  return rank;
 }
 
 absl::StatusOr<int64_t> MlpBlocks(int64_t intermediate_size, int64_t num_kv_groups) {

@@ -43,9 +43,6 @@ absl::StatusOr<Sharding> MakeSharding(const ShardingDims& dims, int rank, int nu
 // Rows of the vocabulary (or of a reduced one) that a rank owns.
 Range OwnedVocab(int64_t vocab_size, int rank, int num_ranks);
 
-// The rank whose range of the vocabulary holds `id`.
-int VocabOwner(int64_t vocab_size, int64_t id, int num_ranks);
-
 // The number of blocks an MLP's intermediate dimension is cut into: the smallest divisor that is at
 // least 12 (many degrees divide it) and at least the number of KV groups (each rank owns some).
 absl::StatusOr<int64_t> MlpBlocks(int64_t intermediate_size, int64_t num_kv_groups);

@@ -49,7 +49,7 @@ ActivationDims ActivationDimsOf(const ModelInputs& inputs) {
   const Sharding& sharding = inputs.context.sharding;
   const int64_t kv_width = sharding.kv_groups.size() * config.head_dim;
   const int64_t q_width = kv_width * (config.num_heads / config.num_kv_heads);
-  const bool alone = inputs.context.alone();
+  const bool alone = inputs.context.alone(), by_rank = inputs.context.sums_by_rank();
   ActivationDims dims{
       .max_tokens = inputs.max_tokens,
       .max_logits = inputs.max_logits,
@@ -57,8 +57,8 @@ ActivationDims ActivationDimsOf(const ModelInputs& inputs) {
       .projected_width = q_width + 2 * kv_width,
       .mixed_width = q_width,
       .intermediate = sharding.intermediate().size(),
-      .mixer_blocks = alone ? 0 : sharding.kv_groups.size(),
-      .mlp_blocks = alone ? 0 : sharding.mlp_blocks.size(),
+      .mixer_blocks = alone ? 0 : by_rank ? 1 : sharding.kv_groups.size(),
+      .mlp_blocks = alone ? 0 : by_rank ? 1 : sharding.mlp_blocks.size(),
       .linear_input = inputs.context.backend->linear_input(inputs.context.weight_dtype)};
   const auto widen = [&](int64_t projected, const MambaDims& mamba) {
     dims.projected_width = std::max(dims.projected_width, projected);

@@ -67,7 +67,8 @@ absl::Status BatchPacker::Upload(absl::Span<const DrawChoice> draws) {
   }
   const auto size = static_cast<int64_t>(packed_.size());
   if (device_.empty() || device_.shape()[0] < size) {
-    ASSIGN_OR_RETURN(device_, backend_->Allocate(DType::kI32, {2 * size}));
+    ASSIGN_OR_RETURN(Tensor larger, backend_->Allocate(DType::kI32, {2 * size}));
+    replaced_.push_back(std::exchange(device_, std::move(larger)));
   }
   backend_->CopyFromHost(packed_.data(), TensorView(device_.ptr<int32_t>(), DType::kI32, {size}));
   return absl::OkStatus();

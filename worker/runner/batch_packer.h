@@ -54,6 +54,9 @@ class BatchPacker {
   std::vector<int64_t> slot_mapping_;
   std::vector<int32_t> packed_;  // all of them, one after the other
   Tensor device_;                // [at least packed_.size()], i32
+  // Too small by now. Freeing would wait for the whole device, where a peer's op may wait for this
+  // rank.
+  std::vector<Tensor> replaced_;
 };
 
 }  // namespace krait

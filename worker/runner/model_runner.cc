@@ -122,6 +122,8 @@ absl::StatusOr<TensorView> ModelRunner::Forward(absl::Span<const BatchRow> rows,
   CHECK_LE(context.num_logits, state_->options.max_logits);
   const TensorView logits = state_->logits.view().Rows(0, context.num_logits);
   RETURN_IF_ERROR(state_->passes->Run(context, [&] { return state_->Pass(context, logits); }));
+  // Nobody waits for a peer without a limit, as reading the logits would.
+  if (state_->comm->size() > 1) RETURN_IF_ERROR(state_->comm->Await());
   return logits;
 }
 

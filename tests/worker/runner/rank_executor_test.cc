@@ -546,6 +546,7 @@ class LyingCommunicator final : public Communicator {
     if (lying && reduced_) std::fill(recv.begin(), recv.begin() + recv.size() / 2, std::byte{0});
     return status;
   }
+  absl::Status Await() override { return inner_->Await(); }
   absl::Status CheckHealth() override { return inner_->CheckHealth(); }
   void Abort() override { inner_->Abort(); }
 
