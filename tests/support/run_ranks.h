@@ -9,16 +9,21 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/logging.h"
 #include "kernels/backend.h"
+#include "tests/support/fake_nccl.h"
 #include "worker/comm/gloo_communicator.h"
 #include "worker/comm/in_process_communicator.h"
+#include "worker/comm/nccl_communicator.h"
+#include "worker/comm/peer_communicator.h"
 
 namespace krait::testing {
 
-enum class Transport { kInProcess, kGloo };
+// kNccl: over FakeNccl.
+enum class Transport { kInProcess, kGloo, kPeer, kNccl };
 
 class Ranks {
  public:
@@ -30,10 +35,19 @@ class Ranks {
       backends_.push_back(CreateCpuBackend({.index = r, .num_threads = threads_per_rank}));
       backends.push_back(backends_.back().get());
     }
-    if (transport == Transport::kInProcess) {
-      comms_ = CreateInProcessGroup(backends);
-    } else {
-      ConnectGloo(backends, timeout);
+    switch (transport) {
+      case Transport::kInProcess:
+        comms_ = CreateInProcessGroup(backends);
+        break;
+      case Transport::kGloo:
+        ConnectGloo(backends, timeout);
+        break;
+      case Transport::kPeer:
+        comms_ = *CreatePeerGroup(backends, timeout);
+        break;
+      case Transport::kNccl:
+        ConnectNccl(backends, timeout);
+        break;
     }
   }
 
@@ -74,6 +88,25 @@ class Ranks {
     for (std::thread& thread : threads) thread.join();
   }
 
+  void ConnectNccl(const std::vector<Backend*>& backends, absl::Duration timeout) {
+    const std::string id = *NcclUniqueId(&nccl_);
+    std::vector<std::unique_ptr<Communicator>> hosts = CreateInProcessGroup(backends);
+    comms_.resize(backends.size());
+    std::vector<std::thread> threads;
+    for (int r = 0; r < size(); ++r) {
+      threads.emplace_back([&, r] {
+        auto comm = NcclCommunicator::Start(
+            {.rank = r, .size = size(), .unique_id = id, .limits = {.wait = timeout}}, &nccl_,
+            backends[r], std::move(hosts[r]));
+        CHECK_OK(comm.status());
+        CHECK_OK((*comm)->Await());
+        comms_[r] = *std::move(comm);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+
+  FakeNccl nccl_;
   std::vector<std::unique_ptr<Backend>> backends_;
   std::vector<std::unique_ptr<Communicator>> comms_;
 };

@@ -65,14 +65,22 @@ std::vector<std::vector<float>> Reduce(Ranks& ranks, const std::vector<float>& b
 }
 
 class CommunicatorTest : public ::testing::TestWithParam<Transport> {};
+// Of those that add the blocks of a model; the others add one a rank.
+class BlockCommunicatorTest : public ::testing::TestWithParam<Transport> {};
+
+std::string NameOf(const ::testing::TestParamInfo<Transport>& info) {
+  const char* const names[] = {"InProcess", "Gloo", "Peer", "Nccl"};
+  return names[static_cast<int>(info.param)];
+}
 
 INSTANTIATE_TEST_SUITE_P(All, CommunicatorTest,
-                         ::testing::Values(Transport::kInProcess, Transport::kGloo),
-                         [](const auto& info) {
-                           return info.param == Transport::kInProcess ? "InProcess" : "Gloo";
-                         });
+                         ::testing::Values(Transport::kInProcess, Transport::kGloo,
+                                           Transport::kPeer, Transport::kNccl),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(All, BlockCommunicatorTest,
+                         ::testing::Values(Transport::kInProcess, Transport::kGloo), NameOf);
 
-TEST_P(CommunicatorTest, SumsHaveTheBitsOfBlockOrderAtEveryDegree) {
+TEST_P(BlockCommunicatorTest, SumsHaveTheBitsOfBlockOrderAtEveryDegree) {
   const std::vector<float> blocks = RandomValues(kBlocks * kRows * kColumns, 1);
   const std::vector<float> residual = RandomValues(kRows * kColumns, 2);
   const std::vector<float> expected = PlainSum(blocks, residual);
@@ -80,6 +88,36 @@ TEST_P(CommunicatorTest, SumsHaveTheBitsOfBlockOrderAtEveryDegree) {
     Ranks ranks(degree, 1, GetParam());
     for (const std::vector<float>& out : Reduce(ranks, blocks, residual)) {
       EXPECT_EQ(std::memcmp(out.data(), expected.data(), out.size() * sizeof(float)), 0) << degree;
+    }
+  }
+}
+
+// A block a rank, of a few rows, and of many: the order must not follow from the size.
+TEST_P(CommunicatorTest, SumsOfOneBlockARankAreInRankOrder) {
+  for (int size = 1; size <= 4; ++size) {
+    Ranks ranks(size, 1, GetParam());
+    for (const int64_t rows : {1, 3, 200}) {
+      const size_t count = rows * kColumns;
+      const std::vector<float> blocks = RandomValues(size * count, 3 + rows);
+      const std::vector<float> residual = RandomValues(count, 4 + rows);
+      std::vector<std::vector<float>> outs(size, residual);
+      std::vector<float> shown = blocks;  // what peers read
+      ranks.Run([&](int r) {
+        const TensorView out(outs[r].data(), DType::kF32, {rows, kColumns});
+        ASSERT_TRUE(ranks.comm(r)
+                        ->AllReduceSum({.partials = TensorView(shown.data() + r * count,
+                                                               DType::kF32, {1, rows, kColumns}),
+                                        .first_block = r,
+                                        .num_blocks = size,
+                                        .residual = &out,
+                                        .out = out})
+                        .ok());
+      });
+      for (size_t i = 0; i < count; ++i) {
+        float sum = blocks[i];
+        for (int r = 1; r < size; ++r) sum += blocks[r * count + i];
+        for (int r = 0; r < size; ++r) ASSERT_EQ(outs[r][i], residual[i] + sum) << r << " " << i;
+      }
     }
   }
 }
