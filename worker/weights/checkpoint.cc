@@ -221,6 +221,13 @@ absl::Status Checkpoint::Expect(std::string_view name, absl::Span<const int64_t>
   return absl::OkStatus();
 }
 
+// From byte `begin` of the tensor.
+absl::Status Checkpoint::ReadStored(const CheckpointTensor& tensor, int64_t begin,
+                                    absl::Span<char> bytes) const {
+  bytes_read_->fetch_add(static_cast<int64_t>(bytes.size()), std::memory_order_relaxed);
+  return open_files_[tensor.file].ReadAt(tensor.offset + static_cast<uint64_t>(begin), bytes);
+}
+
 // Elements [begin, end) in stored order. Whole blocks are read and decoded, a piece at a time.
 absl::Status Checkpoint::ReadFlat(const CheckpointTensor& tensor, int64_t begin, int64_t end,
                                   float* out) const {
@@ -238,8 +245,7 @@ absl::Status Checkpoint::ReadFlat(const CheckpointTensor& tensor, int64_t begin,
     const int64_t count = std::min(step, last_block - block);
     bytes.resize(count * type.block_bytes);
     decoded.resize(count * type.block_elements);
-    RETURN_IF_ERROR(open_files_[tensor.file].ReadAt(
-        tensor.offset + static_cast<uint64_t>(block * type.block_bytes), absl::MakeSpan(bytes)));
+    RETURN_IF_ERROR(ReadStored(tensor, block * type.block_bytes, absl::MakeSpan(bytes)));
     type.to_floats(reinterpret_cast<const uint8_t*>(bytes.data()), count, decoded.data());
     const int64_t first = block * type.block_elements;
     const int64_t from = std::max(begin, first);
@@ -295,7 +301,7 @@ absl::StatusOr<std::vector<int64_t>> Checkpoint::ReadIntegers(std::string_view n
   }
   marks_.find(name)->second.read.store(true, std::memory_order_relaxed);
   std::vector<char> bytes(tensor->num_bytes);
-  RETURN_IF_ERROR(open_files_[tensor->file].ReadAt(tensor->offset, absl::MakeSpan(bytes)));
+  RETURN_IF_ERROR(ReadStored(*tensor, 0, absl::MakeSpan(bytes)));
   std::vector<int64_t> values(tensor->num_elements());
   for (size_t i = 0; i < values.size(); ++i) {
     if (type == "I64") {

@@ -77,6 +77,9 @@ class Checkpoint {
   // Like NeverRead, as an error naming the first of them; OK if there are none.
   absl::Status CheckAllRead() const;
 
+  // As stored, of what ReadRows, ReadSlice and ReadIntegers have read so far.
+  int64_t bytes_read() const { return *bytes_read_; }
+
   // SHA-256 in hex over names, shapes, types and stored bytes of all tensors, in the order of
   // their names: the same for every tensor-parallel degree. Reads the files once; `num_threads`
   // only makes it faster.
@@ -93,6 +96,8 @@ class Checkpoint {
   absl::Status Add(CheckpointTensor tensor);
   absl::Status AtTensor(const CheckpointTensor& tensor, const absl::Status& status) const;
   absl::StatusOr<const CheckpointTensor*> Find(std::string_view name) const;
+  absl::Status ReadStored(const CheckpointTensor& tensor, int64_t begin,
+                          absl::Span<char> bytes) const;
   absl::Status ReadFlat(const CheckpointTensor& tensor, int64_t begin, int64_t end,
                         float* out) const;
 
@@ -101,6 +106,7 @@ class Checkpoint {
   std::vector<InputFile> open_files_;
   std::map<std::string, CheckpointTensor, std::less<>> tensors_;
   std::map<std::string, ReadMark, std::less<>> marks_;
+  std::unique_ptr<std::atomic<int64_t>> bytes_read_ = std::make_unique<std::atomic<int64_t>>(0);
 };
 
 }  // namespace krait
