@@ -7,7 +7,8 @@ shopt -s inherit_errexit
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 readonly ROOT
 readonly BINARIES=(bin/krait bin/krait-engine bin/krait-coordinator bin/krait-worker bin/kernels_bench
-  tests/kernels_cuda_test tests/worker_runner_cuda_test tests/worker_engine_cuda_test)
+  tests/kernels_cuda_test tests/worker_comm_cuda_test tests/worker_runner_cuda_test
+  tests/worker_engine_cuda_test)
 # Of the machine: the C and C++ run-time, and what comes with the driver and the CUDA toolkit.
 readonly OF_THE_MACHINE='^(ld-linux|libc|libm|libdl|librt|libpthread|libresolv|libstdc\+\+|libgcc_s|libcuda|libcudart|libnccl)[.-]'
 

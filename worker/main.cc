@@ -19,6 +19,7 @@
 #include "common/log_format.h"
 #include "common/logging.h"
 #include "krait/config.pb.h"
+#include "worker/comm/nccl_library.h"
 #include "worker/server/follower.h"
 #include "worker/server/shutdown_signal.h"
 #include "worker/server/worker_server.h"
@@ -111,6 +112,7 @@ int Serve(const WorkerOptions& options) {
 }
 
 int Main(int argc, char** argv) {
+  SetNcclDefaults();  // before any thread starts
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   WorkerConfig config;
   const auto request = ParseConfigCommandLine(arguments, config);

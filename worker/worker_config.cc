@@ -219,13 +219,27 @@ absl::Status SetDevice(const WorkerConfig& config, WorkerOptions& options) {
   const absl::StatusOr<Device> device = ParseDevice(config.device());
   if (!device.ok()) return FieldError("device", std::string(device.status().message()));
   options.device = *device;
-  if (options.device.kind == DeviceKind::kCuda && config.tensor_parallel_size() > 1) {
-    return FieldError(
-        "tensor_parallel_size",
-        absl::StrCat("must be 1 with device cuda, whose ranks cannot add up yet, got ",
-                     config.tensor_parallel_size()));
-  }
   return absl::OkStatus();
+}
+
+// Once device, tensor_parallel_size and processes are known.
+absl::Status SetComm(const WorkerConfig& config, WorkerOptions& options) {
+  switch (config.comm()) {
+    case WorkerConfig::IN_PROCESS:
+      options.comm = CommKind::kInProcess;
+      break;
+    case WorkerConfig::GLOO:
+      options.comm = CommKind::kGloo;
+      break;
+    case WorkerConfig::NCCL:
+      options.comm = CommKind::kNccl;
+      break;
+    default:
+      break;
+  }
+  return ChooseComm(options.comm, options.device.kind, options.tensor_parallel_size,
+                    options.processes)
+      .status();
 }
 
 }  // namespace
@@ -249,6 +263,7 @@ absl::StatusOr<WorkerOptions> MakeWorkerOptions(const WorkerConfig& config, int 
   RETURN_IF_ERROR(SetAddresses(config, options));
   RETURN_IF_ERROR(SetSizes(config, options));
   RETURN_IF_ERROR(SetProcesses(config, options));
+  RETURN_IF_ERROR(SetComm(config, options));
   RETURN_IF_ERROR(SetDeadlines(config, options));
   RETURN_IF_ERROR(SetDraftSource(config, options));
   return options;

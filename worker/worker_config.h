@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "kernels/core/device.h"
 #include "kernels/core/dtype.h"
 #include "krait/config.pb.h"
+#include "worker/comm/comm_kind.h"
 #include "worker/models/model_config.h"
 
 namespace krait {
@@ -40,6 +42,7 @@ struct WorkerOptions {
   HostPort group_address;  // of process 0; if processes > 1
   int threads = 1;         // over the ranks of this process
   Device device;
+  std::optional<CommKind> comm;  // nothing: what fits
   DType weight_dtype = DType::kBF16;
   RopeScalingRule rope_scaling = RopeScalingRule::kByNames;
   int page_size = 16;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/field_error.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 
@@ -38,12 +39,20 @@ absl::Status LocalRanks::Begin(const ModelConfig& config, const Checkpoint& chec
 }
 
 absl::Status LocalRanks::MakeBackends() {
+  ASSIGN_OR_RETURN(const CommKind kind, options_.comm_kind());
+  const bool simulated = options_.make_backend != nullptr;
+  const int num_devices = simulated ? 0 : CountDevices(options_.device.kind);
+  if (kind == CommKind::kNccl && num_devices > 0 && num_devices < size()) {
+    return FieldError("tensor_parallel_size",
+                      absl::StrCat("NCCL needs a GPU for each of the ", size(),
+                                   " ranks of this process, which sees ", num_devices));
+  }
   for (int i = 0; i < size(); ++i) {
-    const int64_t num_threads = OwnedUnits(options_.num_threads, i, size()).size();
-    Device device = options_.device;
-    device.index += static_cast<int>(own_.begin) + i;
-    ASSIGN_OR_RETURN(ranks_[i].backend,
-                     CreateBackend(device, static_cast<int>(std::max<int64_t>(1, num_threads))));
+    const Device device = DeviceOfRank(options_, kind, own_.begin + i, num_devices);
+    const int64_t share = OwnedUnits(options_.num_threads, i, size()).size();
+    const int num_threads = static_cast<int>(std::max<int64_t>(1, share));
+    ASSIGN_OR_RETURN(ranks_[i].backend, simulated ? options_.make_backend(device, num_threads)
+                                                  : CreateBackend(device, num_threads));
   }
   return absl::OkStatus();
 }
@@ -63,9 +72,13 @@ void LocalRanks::Run(int index) {
 
 absl::Status LocalRanks::Connect(int index) {
   ASSIGN_OR_RETURN(auto comm, connector_->Connect(index));
-  absl::MutexLock lock(&mutex_);
-  ranks_[index].comm = std::move(comm);
-  return error_;  // nobody would abort it any more
+  Communicator& connecting = *comm;
+  {
+    absl::MutexLock lock(&mutex_);
+    ranks_[index].comm = std::move(comm);
+    RETURN_IF_ERROR(error_);  // nobody would abort it any more
+  }
+  return connecting.Await();
 }
 
 absl::Status LocalRanks::Load(int index) {

@@ -29,8 +29,9 @@ class LocalRanks {
   ~LocalRanks();
   LocalRanks(const LocalRanks&) = delete;
 
-  // Makes the backends; then the ranks connect and load on their threads. `config` and `checkpoint`
-  // stay until AwaitLoaded has returned. `processes` as MakeRankConnector takes it.
+  // Makes the backends, UNAVAILABLE if a device is missing; then the ranks connect and load on
+  // their threads. `config` and `checkpoint` stay until AwaitLoaded has returned. `processes` as
+  // MakeRankConnector takes it.
   absl::Status Begin(const ModelConfig& config, const Checkpoint& checkpoint,
                      ProcessGroup* processes);
   absl::Status AwaitLoaded();

@@ -8,6 +8,9 @@
 #include "common/status_macros.h"
 #include "worker/comm/gloo_communicator.h"
 #include "worker/comm/in_process_communicator.h"
+#include "worker/comm/nccl_communicator.h"
+#include "worker/comm/nccl_library.h"
+#include "worker/comm/peer_communicator.h"
 
 namespace krait {
 namespace {
@@ -15,8 +18,8 @@ namespace {
 // All ranks are threads of this process.
 class InProcessConnector final : public RankConnector {
  public:
-  explicit InProcessConnector(absl::Span<Backend* const> backends)
-      : comms_(CreateInProcessGroup(backends)) {}
+  explicit InProcessConnector(std::vector<std::unique_ptr<Communicator>> comms)
+      : comms_(std::move(comms)) {}
   absl::StatusOr<std::unique_ptr<Communicator>> Connect(int index) override {
     return std::move(comms_[index]);
   }
@@ -67,15 +70,94 @@ class GlooConnector final : public RankConnector {
   std::vector<std::string> addresses_;  // [from rank, to rank]: where the first finds the second
 };
 
+class NcclConnector final : public RankConnector {
+ public:
+  NcclConnector(Range own, int size, absl::Span<Backend* const> backends, NcclApi* nccl,
+                std::unique_ptr<RankConnector> host)
+      : own_(own),
+        size_(size),
+        backends_(backends.begin(), backends.end()),
+        nccl_(nccl),
+        host_(std::move(host)) {}
+
+  // Rank 0's process makes the id, and tells the others.
+  absl::Status SwapId(ProcessGroup* processes) {
+    if (own_.begin == 0) {
+      ASSIGN_OR_RETURN(unique_id_, NcclUniqueId(nccl_));
+    }
+    if (processes == nullptr) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const std::vector<std::string> all, processes->Exchange(unique_id_));
+    unique_id_ = all[0];
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::unique_ptr<Communicator>> Connect(int index) override {
+    ASSIGN_OR_RETURN(std::unique_ptr<Communicator> host, host_->Connect(index));
+    const NcclOptions options{
+        .rank = static_cast<int>(own_.begin) + index, .size = size_, .unique_id = unique_id_};
+    return NcclCommunicator::Start(options, nccl_, backends_[index], std::move(host));
+  }
+
+ private:
+  const Range own_;  // ranks
+  const int size_;
+  const std::vector<Backend*> backends_;
+  NcclApi* const nccl_;
+  const std::unique_ptr<RankConnector> host_;
+  std::string unique_id_;
+};
+
+using Connector = absl::StatusOr<std::unique_ptr<RankConnector>>;
+
+Connector ConnectThreads(absl::Span<Backend* const> backends) {
+  const bool on_gpu = backends[0]->device().kind == DeviceKind::kCuda;
+  if (!on_gpu || backends.size() == 1) {
+    return std::make_unique<InProcessConnector>(CreateInProcessGroup(backends));
+  }
+  ASSIGN_OR_RETURN(auto comms, CreatePeerGroup(backends));
+  return std::make_unique<InProcessConnector>(std::move(comms));
+}
+
+Connector ConnectGloo(const RankGroupOptions& options, absl::Span<Backend* const> backends,
+                      ProcessGroup& processes) {
+  auto gloo =
+      std::make_unique<GlooConnector>(options.own_ranks(), options.tensor_parallel_size, backends);
+  RETURN_IF_ERROR(gloo->SwapAddresses(processes));
+  return gloo;
+}
+
+Connector ConnectNccl(const RankGroupOptions& options, absl::Span<Backend* const> backends,
+                      ProcessGroup* processes) {
+  NcclApi* nccl = options.nccl;
+  if (nccl == nullptr) {
+    ASSIGN_OR_RETURN(nccl, LoadNccl());
+  }
+  std::unique_ptr<RankConnector> host;
+  if (processes == nullptr) {
+    host = std::make_unique<InProcessConnector>(CreateInProcessGroup(backends));
+  } else {
+    ASSIGN_OR_RETURN(host, ConnectGloo(options, backends, *processes));
+  }
+  auto connector = std::make_unique<NcclConnector>(
+      options.own_ranks(), options.tensor_parallel_size, backends, nccl, std::move(host));
+  RETURN_IF_ERROR(connector->SwapId(processes));
+  return connector;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RankConnector>> MakeRankConnector(
     const RankGroupOptions& options, absl::Span<Backend* const> backends, ProcessGroup* processes) {
-  if (processes == nullptr) return std::make_unique<InProcessConnector>(backends);
-  auto gloo =
-      std::make_unique<GlooConnector>(options.own_ranks(), options.tensor_parallel_size, backends);
-  RETURN_IF_ERROR(gloo->SwapAddresses(*processes));
-  return gloo;
+  ASSIGN_OR_RETURN(const CommKind kind, options.comm_kind());
+  switch (kind) {
+    case CommKind::kInProcess:
+      return ConnectThreads(backends);
+    case CommKind::kGloo:
+      return ConnectGloo(options, backends, *processes);
+    case CommKind::kNccl:
+      return ConnectNccl(options, backends, processes);
+  }
+  return absl::InternalError("no such comm");
 }
 
 }  // namespace krait

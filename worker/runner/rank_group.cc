@@ -56,6 +56,7 @@ absl::Status RankGroup::State::OpenModel() {
     ASSIGN_OR_RETURN(config, ModelConfig::Load(*checkpoint, options.rope_scaling));
   }
   // Before anything is started: a bad degree is the commonest mistake.
+  RETURN_IF_ERROR(options.comm_kind().status());
   return MakeSharding(ShardingDimsOf(config), 0, options.tensor_parallel_size).status();
 }
 
@@ -111,7 +112,9 @@ absl::StatusOr<StepResult> RankGroup::Finish(absl::Duration deadline) {
 }
 
 bool RankGroup::runs_ahead() const {
-  return state_->options.runs_ahead.value_or(state_->options.device.kind == DeviceKind::kCuda);
+  const RankGroupOptions& options = state_->options;
+  return options.runs_ahead.value_or(options.device.kind == DeviceKind::kCuda &&
+                                     options.tensor_parallel_size == 1);
 }
 
 absl::StatusOr<StepResult> RankGroup::Execute(std::shared_ptr<const StepPlan> plan,

@@ -11,6 +11,7 @@ RankGroupOptions MakeRankGroupOptions(const WorkerOptions& options, const Memory
   group.rope_scaling = options.rope_scaling;
   group.tensor_parallel_size = options.tensor_parallel_size;
   group.device = options.device;
+  group.comm = options.comm;
   group.num_threads = options.threads;
   group.runner.weight_dtype = options.weight_dtype;
   group.runner.page_size = options.page_size;
@@ -27,6 +28,7 @@ RankGroupOptions MakeRankGroupOptions(const WorkerOptions& options, const Memory
   group.processes.settings = absl::StrCat(
       "build=", BuildId(), " tensor_parallel_size=", options.tensor_parallel_size,
       " device=", options.device.ToString(),
+      " comm=", static_cast<int>(*group.comm_kind()),
       " weight_dtype=", options.weight_dtype == DType::kF32 ? "F32" : "BF16",
       " rope_scaling=", static_cast<int>(options.rope_scaling), " page_size=", options.page_size,
       " num_pages=", plan.num_pages, " state_slots=", plan.num_state_slots,

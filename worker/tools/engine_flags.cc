@@ -61,6 +61,13 @@ void AddEngineOptions(CLI::App& app, EngineFlags& flags) {
           [](const std::string& text) { return std::string(ParseDevice(text).status().message()); },
           "");
   app.add_option_function<std::string>(
+         "--comm",
+         [&group](const std::string& text) {
+           if (text == "in-process") group.comm = CommKind::kInProcess;
+         },
+         "how ranks on GPUs add up: auto (default: NCCL, a GPU each) or in-process (all on one)")
+      ->check(CLI::IsMember({"auto", "in-process"}));
+  app.add_option_function<std::string>(
          "--weight-dtype",
          [&group](const std::string& text) {
            group.runner.weight_dtype = text == "f32" ? DType::kF32 : DType::kBF16;

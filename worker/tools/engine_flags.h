@@ -16,7 +16,7 @@ struct EngineFlags {
   std::string draft;    // "none", "ngram", a path, or a word of the caller's own
 };
 
-// Declares --model --tp --threads --weight-dtype --max-num-batched-tokens --draft --draft-tokens
+// Declares --model --tp --threads --device --comm --weight-dtype --max-num-batched-tokens --draft --draft-tokens
 // and sets their defaults; parsing fills `flags`, which must outlive `app`.
 void AddEngineOptions(CLI::App& app, EngineFlags& flags);
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/build_info.h"
+#include "worker/comm/nccl_library.h"
 
 namespace krait {
 namespace {
@@ -32,6 +33,7 @@ int ExitCodeOf(const absl::Status& status) {
 }  // namespace
 
 int RunEngineTool(int argc, const char* const* argv) {
+  SetNcclDefaults();  // before any thread starts
   return RunSubcommands("krait-engine", "Works on model files, and on the engine without RPC.",
                         kSubcommands, argc, argv);
 }
