@@ -8,11 +8,10 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'USAGE'
-usage: tests/images.sh [--probe] [--binaries DIR] [--base ROOT] [--ccache DIR]
+usage: tests/images.sh [--probe] [--binaries DIR] [--base ROOT]
   --binaries DIR  put the programs of DIR (a bin folder of a build on Debian 12) into the images instead
                   of building them inside, which takes half an hour on two cores
   --base ROOT     a minimal Debian 12 root (default: a new one, tests/fresh_root.sh --base-only)
-  --ccache DIR    a compiler cache for the build inside
   --probe         only say whether this machine runs containers: 0, or why not and another exit code
 Installs nothing here: needs buildah, podman, runc, catatonit, debootstrap, and krait-tiny-hybrid in DIR
 (without --binaries: in build/dev/bin). Images and containers live in a folder of its own in /var/tmp.
@@ -24,7 +23,7 @@ say() { echo "images: $*" >&2; }
 die() { local code=$1; shift; say "$*"; exit "$code"; }
 
 readonly TAG=0.0.0-test
-binaries="" base="" ccache="" work="" only_probe=0 storage=()
+binaries="" base="" work="" only_probe=0 storage=()
 
 build() { buildah "${storage[@]}" bud --isolation chroot "$@"; }
 pod() { podman "${storage[@]}" --cgroup-manager cgroupfs --runtime runc "$@"; }
@@ -86,7 +85,6 @@ build_images() {
     cp "$binaries"/krait{,-engine,-coordinator,-worker} "$work/build/out/"
     arguments+=(--build-context "build=$work/build")
   fi
-  if [[ -n $ccache ]]; then arguments+=(--volume "$ccache:/root/.ccache"); fi
   for target in coordinator worker; do
     say "building $target"
     build "${arguments[@]}" --target "$target" -t "localhost/krait/$target:$TAG" . >"$work/$target.log" 2>&1 ||
@@ -257,7 +255,6 @@ main() {
     case "$1" in
       --binaries) binaries=$(realpath "$2"); shift ;;
       --base) base=$(realpath "$2"); shift ;;
-      --ccache) ccache=$(realpath "$2"); shift ;;
       --probe) only_probe=1 ;;
       -h | --help) usage; exit 0 ;;
       *) usage >&2; exit 64 ;;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and runs the unit tests with AddressSanitizer + UBSan, every C++ test with ThreadSanitizer (an
-# hour on 2 cores), then every fuzz target (tests/fuzz) for a time, from its seeds.
+# Builds and runs the unit tests with AddressSanitizer + UBSan, every C++ test with ThreadSanitizer,
+# then every fuzz target (tests/fuzz) for a time, from its seeds.
 #   tests/sanitize.sh [asan|tsan|fuzz]...   default: all three
 # FUZZ_SECONDS=60: time of each target. A finding is left in build/fuzz/findings.
 set -euo pipefail
